@@ -1,0 +1,216 @@
+{#
+    The one definition of a feature. Training and scoring call these two macros with different spines.
+
+    A spine has: spine_id (what is described), account_id, contact_id (null unless people are described), as_of_at, as_of_date.
+    Result of both: spine_id, criterion_key, value_micro (null: not a number or missing), value_text (null: missing).
+#}
+
+{# What is known about the account at the spine's moment. Missing values have a row of their own. #}
+{% macro explicit_features(spine) %}
+with spine as (
+    select * from {{ spine }}
+),
+
+criteria as (
+    select
+        criterion_key,
+        attribute,
+        value_type
+    from {{ source('settings', 'criteria') }}
+    where kind = 'explicit'
+),
+
+attributes as (
+    select * from {{ ref('int_account_attributes') }}
+)
+
+select
+    spine.spine_id,
+    criteria.criterion_key,
+    case when criteria.value_type = 'number' then attributes.value_micro end as value_micro,
+    case
+        when criteria.value_type = 'category' then attributes.value_text
+        when attributes.value_micro is not null then attributes.value_text
+    end as value_text
+from spine
+cross join criteria
+left join attributes
+    on
+        spine.account_id = attributes.account_id
+        and criteria.attribute = attributes.attribute
+        and spine.as_of_at >= attributes.valid_from
+        and spine.as_of_at < attributes.valid_to
+{% endmacro %}
+
+{#
+    What the account's people did up to the spine's moment. per_contact: only what the spine's contact did.
+
+    Days before the moment come from the daily counts, the day itself from the single touchpoints. Per person and day a criterion
+    counts no more than its daily cap; each day's count decays with its age in whole days; per person no more than the cap per
+    person counts. Zero is a value; a criterion is missing where none of its signals had ever been recorded by then.
+#}
+{% macro implicit_features(spine, per_contact=false) %}
+with spine as (
+    select * from {{ spine }}
+),
+
+signals as (
+    select
+        criteria.criterion_key,
+        criteria.measure,
+        criteria.half_life_days,
+        criteria.window_days,
+        criteria.cap_per_day_milli,
+        criteria.cap_per_person_micro,
+        criterion_signals.signal,
+        criterion_signals.multiplier_milli,
+        first_seen.first_occurred_at
+    from {{ source('settings', 'criteria') }} as criteria
+    inner join {{ source('settings', 'criterion_signals') }} as criterion_signals
+        on criteria.criterion_key = criterion_signals.criterion_key
+    left join {{ ref('int_signals') }} as first_seen on criterion_signals.signal = first_seen.signal
+    where criteria.kind = 'implicit'
+),
+
+criteria as (
+    select
+        criterion_key,
+        max(measure) as measure,
+        max(half_life_days) as half_life_days,
+        max(cap_per_person_micro) as cap_per_person_micro,
+        min(first_occurred_at) as first_occurred_at
+    from signals
+    group by criterion_key
+),
+
+decay as (
+    select * from {{ source('settings', 'decay') }}
+),
+
+seen as (
+    select
+        spine.spine_id,
+        spine.as_of_date,
+        daily.contact_id,
+        daily.signal,
+        daily.event_date,
+        daily.touchpoint_count
+    from spine
+    inner join {{ ref('int_touchpoints__daily') }} as daily
+        on
+            spine.account_id = daily.account_id
+            {%- if per_contact %}
+            and spine.contact_id = daily.contact_id
+            {%- endif %}
+            and daily.known_date < spine.as_of_date
+
+    union all
+
+    select
+        spine.spine_id,
+        spine.as_of_date,
+        touchpoints.contact_id,
+        touchpoints.signal,
+        touchpoints.event_date,
+        1 as touchpoint_count
+    from spine
+    inner join {{ ref('int_touchpoints') }} as touchpoints
+        on
+            spine.account_id = touchpoints.account_id
+            {%- if per_contact %}
+            and spine.contact_id = touchpoints.contact_id
+            {%- endif %}
+            and spine.as_of_date = touchpoints.known_date
+            and touchpoints.known_at <= spine.as_of_at
+),
+
+-- Counts of one criterion per person and day, capped.
+person_days as (
+    select
+        seen.spine_id,
+        signals.criterion_key,
+        seen.contact_id,
+        {{ days_between('seen.event_date', 'seen.as_of_date') }} as age_days,
+        least(
+            cast(sum(seen.touchpoint_count * signals.multiplier_milli) as bigint), max(signals.cap_per_day_milli)
+        ) as count_milli
+    from seen
+    inner join signals on seen.signal = signals.signal
+    where {{ days_between('seen.event_date', 'seen.as_of_date') }} <= signals.window_days
+    group by
+        seen.spine_id,
+        signals.criterion_key,
+        seen.contact_id,
+        {{ days_between('seen.event_date', 'seen.as_of_date') }}
+),
+
+persons as (
+    select
+        person_days.spine_id,
+        person_days.criterion_key,
+        person_days.contact_id,
+        least(
+            cast(
+                sum({{ integer_divide('person_days.count_milli * decay.factor_nano', 1000000) }}) as bigint
+            ),
+            max(criteria.cap_per_person_micro)
+        ) as value_micro,
+        min(person_days.age_days) as least_age_days
+    from person_days
+    inner join criteria on person_days.criterion_key = criteria.criterion_key
+    left join decay
+        on criteria.half_life_days = decay.half_life_days and person_days.age_days = decay.age_days
+    group by person_days.spine_id, person_days.criterion_key, person_days.contact_id
+),
+
+measured as (
+    select
+        spine_id,
+        criterion_key,
+        cast(sum(coalesce(value_micro, 0)) as bigint) as value_micro,
+        min(least_age_days) as least_age_days
+    from persons
+    group by spine_id, criterion_key
+),
+
+completed as (
+    select
+        spine.spine_id,
+        criteria.criterion_key,
+        case
+            when criteria.measure = 'days_since_last' then cast(measured.least_age_days as bigint) * 1000000
+            when measured.value_micro is not null then measured.value_micro
+            when criteria.first_occurred_at <= spine.as_of_at then 0
+        end as value_micro
+    from spine
+    cross join criteria
+    left join measured
+        on spine.spine_id = measured.spine_id and criteria.criterion_key = measured.criterion_key
+)
+
+select
+    spine_id,
+    criterion_key,
+    value_micro,
+    {{ number_text('value_micro') }} as value_text
+from completed
+{% endmacro %}
+
+{#
+    A number in millionths as text: whole numbers without decimals, others cut off after two, so that a value just below the
+    edge of a band never looks as if it were in the next one.
+#}
+{% macro number_text(micro) -%}
+    case
+        when {{ micro }} is null then null
+        when {{ integer_divide(micro, 1000000) }} * 1000000 = {{ micro }}
+            then cast({{ integer_divide(micro, 1000000) }} as {{ dbt.type_string() }})
+        else
+            cast(
+                cast(
+                    cast({{ integer_divide(micro, 10000) }} as decimal(20, 0)) * cast(0.01 as decimal(3, 2))
+                    as decimal(20, 2)
+                ) as {{ dbt.type_string() }}
+            )
+    end
+{%- endmacro %}

@@ -1,0 +1,9 @@
+{# Ends of time for validity intervals. #}
+{% macro beginning_of_time() %}cast('1900-01-01 00:00:00' as timestamp){% endmacro %}
+{% macro end_of_time() %}cast('9999-12-31 00:00:00' as timestamp){% endmacro %}
+
+{#
+    The refresh's one clock, as a scalar subquery. It is data, not a variable: a changed variable would make dbt parse
+    the whole project again at every refresh.
+#}
+{% macro as_of_at() %}(select as_of_at from {{ source('settings', 'refresh') }}){% endmacro %}

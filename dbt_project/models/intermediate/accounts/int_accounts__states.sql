@@ -1,0 +1,61 @@
+-- Exactly one state per account. The first that applies counts: a person's word before the data's.
+with accounts as (
+    select * from {{ ref('int_accounts') }}
+),
+
+state_rules as (
+    select * from {{ source('settings', 'refresh') }}
+),
+
+customer_stages as (
+    select value from {{ source('settings', 'lifecycle_states') }}
+    where state = 'customer'
+),
+
+disqualified_stages as (
+    select value from {{ source('settings', 'lifecycle_states') }}
+    where state = 'disqualified'
+),
+
+known as (
+    select distinct account_id from {{ ref('int_touchpoints__daily') }}
+
+    union
+
+    select spine_id as account_id
+    from {{ ref('ftr_accounts__explicit') }}
+    inner join {{ source('settings', 'criteria') }} as criteria
+        on ftr_accounts__explicit.criterion_key = criteria.criterion_key
+    -- Counts of contacts are zero, not missing, where there are none: they alone tell nothing of the account.
+    where value_text is not null and criteria.attribute not in ('contact_count', 'decision_maker_count')
+)
+
+select
+    accounts.account_id,
+    case
+        when accounts.is_suppressed then 'suppressed'
+        when accounts.is_flagged_disqualified or disqualified_stages.value is not null then 'disqualified'
+        when
+            (state_rules.is_customer_by_flag and accounts.is_flagged_customer)
+            or (state_rules.is_customer_by_won_deal and accounts.won_deal_count > 0)
+            or customer_stages.value is not null
+            then 'customer'
+        when known.account_id is null then 'no data'
+        else 'scored'
+    end as state,
+    case
+        when accounts.is_suppressed then 'the CRM says that it must not be contacted'
+        when accounts.is_flagged_disqualified then 'sales has ruled it out'
+        when disqualified_stages.value is not null then 'lifecycle stage ' || accounts.lifecycle_stage
+        when state_rules.is_customer_by_flag and accounts.is_flagged_customer then 'the CRM says that it is a customer'
+        when state_rules.is_customer_by_won_deal and accounts.won_deal_count > 0
+            then cast(accounts.won_deal_count as {{ dbt.type_string() }}) || ' won deals'
+        when customer_stages.value is not null then 'lifecycle stage ' || accounts.lifecycle_stage
+        when known.account_id is null then 'no criterion has a value and no touchpoint is known'
+        else 'has data and is open to sell to'
+    end as state_reason
+from accounts
+cross join state_rules
+left join customer_stages on lower(trim(accounts.lifecycle_stage)) = customer_stages.value
+left join disqualified_stages on lower(trim(accounts.lifecycle_stage)) = disqualified_stages.value
+left join known on accounts.account_id = known.account_id

@@ -1,0 +1,1 @@
+{{ points_of([ref('ftr_contacts__implicit')]) }}

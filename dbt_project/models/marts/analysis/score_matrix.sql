@@ -1,0 +1,34 @@
+with cells as (
+    select * from {{ source('settings', 'matrix_actions') }}
+),
+
+accounts as (
+    select
+        cell,
+        count(*) as account_count
+    from {{ ref('scored_accounts') }}
+    where cell is not null
+    group by cell
+),
+
+deals as (
+    select
+        cell,
+        count(*) as deal_count,
+        cast(sum(is_won) as bigint) as won_count
+    from {{ ref('int_closed_deals__scored') }}
+    group by cell
+)
+
+select
+    cells.cell,
+    cells.next_action,
+    coalesce(accounts.account_count, 0) as account_count,
+    coalesce(deals.deal_count, 0) as deal_count,
+    coalesce(deals.won_count, 0) as won_count,
+    cast(1.0 * deals.won_count / deals.deal_count as double) as win_rate,
+    cast({{ wilson('deals.won_count', 'deals.deal_count', -1) }} as double) as win_rate_low,
+    cast({{ wilson('deals.won_count', 'deals.deal_count', 1) }} as double) as win_rate_high
+from cells
+left join accounts on cells.cell = accounts.cell
+left join deals on cells.cell = deals.cell

@@ -1,0 +1,87 @@
+with periods as (
+    select * from {{ source('settings', 'forecast_periods') }}
+),
+
+users as (
+    select * from {{ ref('stg_crm__users') }}
+),
+
+open_deals as (
+    select
+        coalesce(owner_id, '(none)') as owner_id,
+        periods.period_start,
+        count(*) as open_deal_count,
+        sum(coalesce(amount, 0)) as open_amount,
+        sum(coalesce(amount, 0) * stage_win_rate) as stage_weighted_amount,
+        sum(coalesce(expected_value, 0)) as model_weighted_amount
+    from {{ ref('scored_opportunities') }} as deals
+    inner join periods on deals.assumed_close_date >= periods.period_start and deals.assumed_close_date < periods.period_end
+    group by coalesce(owner_id, '(none)'), periods.period_start
+),
+
+won_deals as (
+    select
+        coalesce(deals.owner_id, '(none)') as owner_id,
+        periods.period_start,
+        count(*) as won_deal_count,
+        sum(coalesce(deals.amount, 0)) as won_amount
+    from {{ ref('int_deals') }} as deals
+    inner join periods on deals.closed_at >= periods.period_start and deals.closed_at < periods.period_end
+    where deals.status = 'won'
+    group by coalesce(deals.owner_id, '(none)'), periods.period_start
+),
+
+-- A month's own target, or else its share of the quarter's or the year's.
+targets as (
+    select
+        targets.owner_id,
+        periods.period_start,
+        coalesce(
+            sum(case when targets.period_type = 'month' then targets.target_amount end),
+            sum(case when targets.period_type = 'quarter' then targets.target_amount end) / 3,
+            sum(case when targets.period_type = 'year' then targets.target_amount end) / 12
+        ) as target_amount
+    from {{ ref('stg_crm__targets') }} as targets
+    inner join periods
+        on
+            periods.period_start >= targets.period_start
+            and periods.period_start < case targets.period_type
+                when 'month' then {{ dbt.dateadd('month', 1, 'targets.period_start') }}
+                when 'quarter' then {{ dbt.dateadd('month', 3, 'targets.period_start') }}
+                else {{ dbt.dateadd('month', 12, 'targets.period_start') }}
+            end
+    group by targets.owner_id, periods.period_start
+),
+
+cells as (
+    select owner_id, period_start from open_deals
+    union
+    select owner_id, period_start from won_deals
+    union
+    select owner_id, period_start from targets
+)
+
+select
+    cells.period_start,
+    periods.period_label,
+    cells.owner_id,
+    coalesce(users.user_name, cells.owner_id) as owner_name,
+    users.team,
+    cast(targets.target_amount as decimal(18, 2)) as target_amount,
+    coalesce(won_deals.won_deal_count, 0) as won_deal_count,
+    cast(coalesce(won_deals.won_amount, 0) as decimal(18, 2)) as won_amount,
+    coalesce(open_deals.open_deal_count, 0) as open_deal_count,
+    cast(coalesce(open_deals.open_amount, 0) as decimal(18, 2)) as open_amount,
+    cast(coalesce(open_deals.stage_weighted_amount, 0) as decimal(18, 2)) as stage_weighted_amount,
+    cast(coalesce(open_deals.model_weighted_amount, 0) as decimal(18, 2)) as model_weighted_amount,
+    cast(
+        coalesce(won_deals.won_amount, 0) + coalesce(open_deals.model_weighted_amount, 0) as decimal(18, 2)
+    ) as expected_amount,
+    refresh.as_of_at
+from cells
+inner join periods on cells.period_start = periods.period_start
+cross join {{ source('settings', 'refresh') }} as refresh
+left join open_deals on cells.owner_id = open_deals.owner_id and cells.period_start = open_deals.period_start
+left join won_deals on cells.owner_id = won_deals.owner_id and cells.period_start = won_deals.period_start
+left join targets on cells.owner_id = targets.owner_id and cells.period_start = targets.period_start
+left join users on cells.owner_id = users.user_id

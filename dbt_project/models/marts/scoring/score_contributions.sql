@@ -1,0 +1,29 @@
+with points as (
+    select
+        scored.spine_id as account_id,
+        scored.kind,
+        scored.criterion,
+        scored.value,
+        scored.band,
+        scored.points
+    from {{ ref('int_accounts__points') }} as scored
+    inner join {{ ref('int_accounts__states') }} as states on scored.spine_id = states.account_id
+    where states.state = 'scored'
+),
+
+adjustments as (
+    select
+        balances.account_id,
+        'adjustment' as kind,
+        'adjustments' as criterion,
+        cast(balances.operation_count as {{ dbt.type_string() }}) as value,
+        'balance' as band,
+        balances.points
+    from {{ ref('int_adjustments__balances') }} as balances
+    inner join {{ ref('int_accounts__states') }} as states on balances.account_id = states.account_id
+    where states.state = 'scored'
+)
+
+select * from points
+union all
+select * from adjustments

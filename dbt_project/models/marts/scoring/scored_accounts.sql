@@ -1,0 +1,118 @@
+with accounts as (
+    select * from {{ ref('int_accounts') }}
+),
+
+states as (
+    select * from {{ ref('int_accounts__states') }}
+),
+
+contributions as (
+    select * from {{ ref('score_contributions') }}
+),
+
+card as (
+    select * from {{ source('settings', 'scorecard') }}
+),
+
+actions as (
+    select * from {{ source('settings', 'matrix_actions') }}
+),
+
+refresh as (
+    select * from {{ source('settings', 'refresh') }}
+),
+
+typical_deal as (
+    select cast(avg(amount) as decimal(18, 2)) as mean_amount
+    from {{ ref('int_deals') }}
+    where status = 'won' and amount is not null
+),
+
+totals as (
+    select
+        account_id,
+        cast(sum(case when kind = 'explicit' then points else 0 end) as bigint) as fit_points,
+        cast(sum(case when kind = 'implicit' then points else 0 end) as bigint) as engagement_points,
+        cast(sum(case when kind = 'adjustment' then points else 0 end) as bigint) as adjustment_points,
+        cast(sum(points) as bigint) as total_points
+    from contributions
+    group by account_id
+),
+
+reasons_ranked as (
+    select
+        account_id,
+        case when points > 0 then '+' else '' end || cast(points as {{ dbt.type_string() }})
+        || ' ' || replace(criterion, '_', ' ') || ': ' || band as reason,
+        row_number() over (partition by account_id order by abs(points) desc, criterion) as strongest_first
+    from contributions
+    where points <> 0
+),
+
+reasons as (
+    select
+        account_id,
+        max(case when strongest_first = 1 then reason end)
+        || coalesce('; ' || max(case when strongest_first = 2 then reason end), '')
+        || coalesce('; ' || max(case when strongest_first = 3 then reason end), '') as top_reasons
+    from reasons_ranked
+    where strongest_first <= 3
+    group by account_id
+),
+
+graded as (
+    select
+        totals.*,
+        {{ fit_grade('totals.fit_points', 'card') }} as fit_grade,
+        {{ engagement_level('totals.engagement_points', 'card') }} as engagement_level,
+        {{ win_probability('totals.fit_points + totals.engagement_points', 'card') }} as win_probability,
+        {{ win_probability('totals.fit_points + totals.engagement_points', 'card', -1.645) }} as win_probability_low,
+        {{ win_probability('totals.fit_points + totals.engagement_points', 'card', 1.645) }} as win_probability_high
+    from totals
+    cross join card
+),
+
+ranked as (
+    select
+        graded.*,
+        row_number() over (order by graded.total_points desc, graded.account_id) as rank_no,
+        count(*) over () as scored_count
+    from graded
+)
+
+select
+    accounts.account_id,
+    accounts.account_name,
+    accounts.owner_id,
+    states.state,
+    states.state_reason,
+    ranked.fit_points,
+    ranked.engagement_points,
+    ranked.adjustment_points,
+    ranked.total_points,
+    ranked.fit_grade,
+    ranked.engagement_level,
+    ranked.fit_grade || ranked.engagement_level as cell,
+    actions.next_action,
+    ranked.win_probability,
+    ranked.win_probability_low,
+    ranked.win_probability_high,
+    -- An account's own won deals say what it buys; five deals of everybody stand in for what is not yet known.
+    cast(
+        ranked.win_probability
+        * (cast(accounts.won_amount as double) + 5 * cast(typical_deal.mean_amount as double))
+        / (accounts.won_amount_count + 5) as decimal(18, 2)
+    ) as expected_value,
+    cast(ranked.rank_no as bigint) as "rank",
+    cast(100.0 * (ranked.scored_count - ranked.rank_no) / ranked.scored_count as double) as percentile,
+    reasons.top_reasons,
+    card.scorecard_version,
+    refresh.as_of_at
+from accounts
+inner join states on accounts.account_id = states.account_id
+cross join card
+cross join refresh
+cross join typical_deal
+left join ranked on accounts.account_id = ranked.account_id
+left join actions on ranked.fit_grade || ranked.engagement_level = actions.cell
+left join reasons on accounts.account_id = reasons.account_id

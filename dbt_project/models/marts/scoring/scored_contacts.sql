@@ -1,0 +1,53 @@
+with contacts as (
+    select
+        contacts.*,
+        spine.account_id
+    from {{ ref('int_contacts') }} as contacts
+    left join {{ ref('int_spine__contacts') }} as spine on contacts.contact_id = spine.contact_id
+),
+
+points as (
+    select
+        spine_id as contact_id,
+        cast(sum(case when value is not null then points else 0 end) as bigint) as engagement_points
+    from {{ ref('int_contacts__points') }}
+    group by spine_id
+),
+
+touches as (
+    select
+        contact_id,
+        cast(sum(touchpoint_count) as bigint) as touchpoint_count,
+        max(event_date) as last_touchpoint_date
+    from {{ ref('int_touchpoints__daily') }}
+    where contact_id is not null
+    group by contact_id
+)
+
+select
+    contacts.contact_id,
+    contacts.account_id,
+    contacts.contact_name,
+    contacts.job_title,
+    contacts.job_function,
+    contacts.seniority,
+    contacts.is_unsubscribed,
+    points.engagement_points,
+    coalesce(touches.touchpoint_count, 0) as touchpoint_count,
+    touches.last_touchpoint_date,
+    case
+        when contacts.account_id is not null then
+            cast(
+                row_number() over (
+                    partition by contacts.account_id
+                    order by points.engagement_points desc nulls last, contacts.contact_id
+                ) as bigint
+            )
+    end as rank_in_account,
+    card.scorecard_version,
+    refresh.as_of_at
+from contacts
+cross join {{ source('settings', 'scorecard') }} as card
+cross join {{ source('settings', 'refresh') }} as refresh
+left join points on contacts.contact_id = points.contact_id
+left join touches on contacts.contact_id = touches.contact_id

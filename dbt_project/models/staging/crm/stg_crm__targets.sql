@@ -1,0 +1,15 @@
+with source as (
+    {{ records_as_of(source('raw', 'crm__targets'), ['owner_id', 'period_start', 'period_type']) }}
+),
+
+renamed as (
+    select
+        owner_id,
+        period_start,
+        period_type,
+        target_amount,
+        updated_at
+    from source
+)
+
+select * from renamed

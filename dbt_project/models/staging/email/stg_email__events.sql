@@ -1,0 +1,20 @@
+with source as (
+    {{ events_as_of(source('raw', 'email__events'), 'event_id', 'occurred_at') }}
+),
+
+renamed as (
+    select
+        event_id,
+        occurred_at,
+        event_type,
+        message_id,
+        contact_id,
+        email,
+        campaign_id,
+        link_url,
+        user_agent,
+        ip_address
+    from source
+)
+
+select * from renamed

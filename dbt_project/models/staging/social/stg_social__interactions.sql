@@ -1,0 +1,17 @@
+with source as (
+    {{ events_as_of(source('raw', 'social__interactions'), 'interaction_id', 'occurred_at') }}
+),
+
+renamed as (
+    select
+        interaction_id,
+        occurred_at,
+        network,
+        interaction_type,
+        contact_id,
+        email,
+        account_id
+    from source
+)
+
+select * from renamed

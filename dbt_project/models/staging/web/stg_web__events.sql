@@ -1,0 +1,22 @@
+with source as (
+    {{ events_as_of(source('raw', 'web__events'), 'event_id', 'occurred_at') }}
+),
+
+renamed as (
+    select
+        event_id,
+        occurred_at,
+        event_type,
+        visitor_id,
+        contact_id,
+        email,
+        url,
+        form_name,
+        product,
+        campaign_id,
+        user_agent,
+        ip_address
+    from source
+)
+
+select * from renamed

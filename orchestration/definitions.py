@@ -1,0 +1,13 @@
+"""What `dagster` loads: the definitions of the workspace that SCORING_HOME names."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+
+@dg.definitions
+def definitions() -> dg.Definitions:
+    from orchestration.defs.build import build_defs
+    from orchestration.lib.workspace import Workspace
+
+    return build_defs(Workspace.locate())

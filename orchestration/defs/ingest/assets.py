@@ -1,0 +1,146 @@
+"""From files to raw tables: the landing zone, one raw asset per contract, and the settings that dbt joins.
+
+Each raw asset carries its contract's check. A table that fails keeps its last good rows and stops nothing else.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+
+from orchestration.defs.resources import ScoringWorkspace, WriterLock
+from orchestration.lib.card_store import active_card
+from orchestration.lib.contracts import Contract, load_contracts
+from orchestration.lib.errors import UserError
+from orchestration.lib.scorecard_settings import read_scorecard_settings
+from orchestration.lib.settings_tables import write_settings
+from orchestration.lib.signals import known_signals
+from orchestration.lib.sources import read_sources
+from orchestration.lib.warehouse import open_warehouse
+from orchestration.lib.workspace import SOURCE_CONTRACTS, Workspace
+
+OWNERS = ["team:data-engineering"]
+CONTRACT_CHECK = "contract"
+
+
+def raw_key(table: str) -> dg.AssetKey:
+    return dg.AssetKey(["raw", table])
+
+
+class LoadConfig(dg.Config):
+    """full: read the whole landing zone again, into a new warehouse."""
+
+    full: bool = False
+
+
+class MomentConfig(dg.Config):
+    """as_of: ISO moment in UTC, after which nothing is seen; empty means now."""
+
+    as_of: str = ""
+
+
+def parse_moment(text: str) -> datetime:
+    """An as-of moment as naive UTC; a date alone means its first instant.
+
+    Raises
+    ------
+    UserError
+        The text is not an ISO date or time.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UserError(f"as-of must be an ISO date or time such as 2026-06-30 or 2026-06-30T12:00 (value: {text!r})") from None
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefinition]:
+    """The raw tables of these contracts, and the settings tables."""
+
+    @dg.multi_asset(
+        name="raw_tables",
+        group_name="ingest",
+        specs=[
+            dg.AssetSpec(
+                raw_key(name),
+                description=f"{contract.description}. Contract: data_contracts/sources/{Path(contract.path).name}",
+                owners=OWNERS,
+                kinds={"duckdb"},
+                metadata={"contract": contract.name, "primary_key": ", ".join(contract.key)},
+            )
+            for name, contract in contracts.items()
+        ],
+        check_specs=[
+            dg.AssetCheckSpec(CONTRACT_CHECK, asset=raw_key(name), description="Header, types and rules of the contract")
+            for name in contracts
+        ],
+    )
+    def raw_tables(
+        context: dg.AssetExecutionContext, config: LoadConfig, workspace: ScoringWorkspace, writer_lock: WriterLock
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        from orchestration.lib.landing import collect
+        from orchestration.lib.loading import load
+
+        home = workspace.locate()
+        sources = read_sources(home.sources_file, dict(contracts))
+        collection = collect(home, dict(contracts), sources)
+        if config.full:
+            remove_warehouse(home)
+        with open_warehouse(home) as connection:
+            result = load(connection, home, dict(contracts), sources, context.log.info, notices=collection.notices)
+        for failure in result.failures:
+            context.log.error(f"{failure.table}: {failure.message}")
+        for name in contracts:
+            counts = result.tables[name]
+            failures = [f for f in result.failures if f.table == name]
+            yield dg.AssetCheckResult(
+                asset_key=raw_key(name),
+                check_name=CONTRACT_CHECK,
+                passed=not failures,
+                severity=dg.AssetCheckSeverity.ERROR,
+                description="; ".join(f.message for f in failures) or "every loaded row keeps the contract",
+                metadata={"rows_quarantined": counts.rows_quarantined},
+            )
+            yield dg.MaterializeResult(
+                asset_key=raw_key(name),
+                metadata={
+                    "files": counts.files,
+                    "rows_in": counts.rows_in,
+                    "rows_loaded": counts.rows_loaded,
+                    "rows_already_there": counts.rows_already_there,
+                    "rows_quarantined": counts.rows_quarantined,
+                },
+            )
+
+    @dg.asset(
+        group_name="ingest",
+        owners=OWNERS,
+        kinds={"duckdb"},
+        deps=[raw_key(name) for name in contracts],
+        description="scorecard.yml as tables, and the moment that this refresh describes",
+    )
+    def scoring_settings(
+        context: dg.AssetExecutionContext, config: MomentConfig, workspace: ScoringWorkspace, writer_lock: WriterLock
+    ) -> dg.MaterializeResult:
+        home = workspace.locate()
+        settings = read_scorecard_settings(home.scorecard_file, known_signals(contracts))
+        # Taken after loading: what arrived for this refresh is part of it.
+        as_of_at = parse_moment(config.as_of) if config.as_of else datetime.now(UTC).replace(tzinfo=None)
+        with open_warehouse(home) as connection:
+            write_settings(connection, settings, active_card(home), as_of_at)
+        context.log.info(f"as of {as_of_at:%Y-%m-%d %H:%M:%S} UTC")
+        return dg.MaterializeResult(metadata={"as_of_at": as_of_at.isoformat(), "criteria": len(settings.criteria)})
+
+    return [raw_tables, scoring_settings]
+
+
+def remove_warehouse(workspace: Workspace) -> None:
+    """Delete the warehouse: a cache, which the landing zone fills again."""
+    for path in (workspace.warehouse, workspace.warehouse.with_suffix(".duckdb.wal")):
+        path.unlink(missing_ok=True)
+
+
+def source_contracts() -> dict[str, Contract]:
+    """The contracts of all landed tables."""
+    return load_contracts(SOURCE_CONTRACTS)

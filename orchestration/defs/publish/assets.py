@@ -1,0 +1,47 @@
+"""The published snapshot that readers open. How it is swapped is in `orchestration.lib.publishing`."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import dagster as dg
+
+from orchestration.defs.resources import ScoringWorkspace, WriterLock
+from orchestration.lib.contracts import Contract
+from orchestration.lib.publishing import publish
+from orchestration.lib.scorecard_settings import read_scorecard_settings
+from orchestration.lib.signals import known_signals
+from orchestration.lib.warehouse import open_warehouse
+
+#: Three missed five-minute refreshes are a reason to look; an hour without one, to act.
+WARN_WINDOW = timedelta(minutes=15)
+FAIL_WINDOW = timedelta(hours=1)
+
+
+def build_publish_assets(contracts: Mapping[str, Contract], marts: Sequence[dg.AssetKey]) -> list[dg.AssetsDefinition]:
+    """One asset: all marts, swapped in at once."""
+
+    @dg.asset(
+        group_name="publish",
+        owners=["team:marketing-operations"],
+        kinds={"duckdb"},
+        deps=list(marts),
+        description="marts/current/scoring.duckdb: all marts of one refresh, read-only, swapped in whole",
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=FAIL_WINDOW, warn_window=WARN_WINDOW),
+    )
+    def published_marts(
+        context: dg.AssetExecutionContext, workspace: ScoringWorkspace, writer_lock: WriterLock
+    ) -> dg.MaterializeResult:
+        home = workspace.locate()
+        settings = read_scorecard_settings(home.scorecard_file, known_signals(contracts))
+        with open_warehouse(home) as connection:
+            as_of_at = connection.execute("select max(as_of_at) from settings.refresh").fetchall()[0][0]
+            publication = publish(connection, home, as_of_at=as_of_at, keep=settings.publish_history)
+        context.log.info(
+            f"published snapshot {publication.version}: {publication.row_counts.get('scored_accounts', 0):,} accounts, "
+            f"{publication.row_counts.get('score_contributions', 0):,} contributions"
+        )
+        return dg.MaterializeResult(
+            metadata={"version": publication.version, **{f"rows/{k}": v for k, v in publication.row_counts.items()}}
+        )
+
+    return [published_marts]

@@ -1,0 +1,46 @@
+"""Resources that assets ask for: the workspace and the right to write to it. No logic beyond opening and closing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from orchestration.lib.dbt_runner import DbtRunner
+from orchestration.lib.warehouse import writer_lock
+from orchestration.lib.workspace import Workspace
+
+
+class ScoringWorkspace(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The directory with a company's settings, landing zone, warehouse and marts."""
+
+    home: str
+
+    def locate(self) -> Workspace:
+        return Workspace.locate(self.home).require()
+
+
+class WriterLock(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Held for the whole run of a job: a schedule, a second daemon and a person at the command line never write at once."""
+
+    home: str
+    wait_seconds: float = 0
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["WriterLock"]:
+        log = context.log
+
+        def say(message: str) -> None:
+            if log is not None:
+                log.info(message)
+
+        with writer_lock(Workspace.locate(self.home), wait_seconds=self.wait_seconds, on_wait=say):
+            yield self
+
+
+class Dbt(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """dbt on the workspace's warehouse, in this process."""
+
+    home: str
+
+    def runner(self) -> DbtRunner:
+        return DbtRunner(Workspace.locate(self.home))

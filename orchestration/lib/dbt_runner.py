@@ -1,0 +1,122 @@
+"""Runs dbt inside this process. A subprocess per step would import dbt again each time, which costs more than the models.
+
+Knows nothing of Dagster: `orchestration.defs.transform` turns the results into materializations and checks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestration.lib.errors import UserError
+from orchestration.lib.workspace import DBT_PROJECT, Workspace
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What became of one model or test."""
+
+    unique_id: str
+    status: str
+    message: str
+    failures: int | None
+    seconds: float
+
+    @property
+    def is_good(self) -> bool:
+        return self.status in ("success", "pass")
+
+
+class DbtRunner:
+    """dbt on one workspace's warehouse.
+
+    The manifest is parsed once per state of the project and kept in the workspace; later runs of any process read it.
+    """
+
+    def __init__(self, workspace: Workspace):
+        self.workspace = workspace
+        self._manifest: Any = None
+
+    @property
+    def manifest_path(self) -> Path:
+        return self.workspace.dbt / "target" / "manifest.json"
+
+    def prepare(self) -> Path:
+        """Parse the project unless the manifest already describes it. Returns the manifest's path."""
+        stamp = self.workspace.dbt / "project.sha256"
+        fingerprint = _project_fingerprint()
+        is_fresh = self.manifest_path.is_file() and stamp.is_file() and stamp.read_text() == fingerprint
+        if not is_fresh:
+            self.workspace.dbt.mkdir(parents=True, exist_ok=True)
+            self._manifest = self._invoke(["parse"]).result
+            stamp.write_text(fingerprint)
+        return self.manifest_path
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest as a document, parsed if need be."""
+        return json.loads(self.prepare().read_text(encoding="utf-8"))
+
+    def build(self, *, select: str, exclude: str = "") -> list[NodeResult]:
+        """Build the selected models and run their data tests. dbt's own order: what depends on a failure is skipped.
+
+        Raises
+        ------
+        UserError
+            dbt could not start, for example because the warehouse is locked.
+        """
+        self.prepare()
+        # buildable: a test over models of both steps runs in the second, when all of them are new.
+        arguments = ["build", "--select", select, "--indirect-selection", "buildable"]
+        arguments += ["--exclude-resource-type", "unit_test"]
+        if exclude:
+            arguments += ["--exclude", exclude]
+        outcome = self._invoke(arguments)
+        if outcome.result is None:
+            raise UserError(f"dbt build of {select!r} did not run: {outcome.exception}")
+        return [
+            NodeResult(
+                unique_id=result.node.unique_id,
+                status=str(result.status),
+                message=(result.message or "").strip(),
+                failures=result.failures,
+                seconds=result.execution_time,
+            )
+            for result in outcome.result.results
+        ]
+
+    def _invoke(self, arguments: list[str]) -> Any:
+        os.environ["SCORING_WAREHOUSE"] = str(self.workspace.warehouse)
+        os.environ["DBT_SEND_ANONYMOUS_USAGE_STATS"] = "false"
+        os.environ["DO_NOT_TRACK"] = "1"
+        from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+        from dbt.cli.main import dbtRunner as Runner  # noqa: N813
+
+        options = [
+            "--project-dir", str(DBT_PROJECT),
+            "--profiles-dir", str(DBT_PROJECT),
+            "--target-path", str(self.workspace.dbt / "target"),
+            "--log-path", str(self.workspace.dbt / "logs"),
+            "--log-level", "none",
+            "--log-level-file", "warn",
+        ]  # fmt: skip
+        try:
+            outcome = Runner(manifest=self._manifest).invoke([*arguments, *options])
+        finally:
+            # dbt keeps the file open, and so locked, until told otherwise.
+            DuckDBConnectionManager.close_all_connections()
+        if outcome.exception is not None and outcome.result is None:
+            raise UserError(f"dbt {arguments[0]} failed: {outcome.exception}")
+        return outcome
+
+
+def _project_fingerprint() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(DBT_PROJECT.rglob("*")):
+        if path.is_file() and path.suffix in (".sql", ".yml") and "target" not in path.relative_to(DBT_PROJECT).parts:
+            digest.update(str(path.relative_to(DBT_PROJECT)).encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,135 @@
+"""Runs a Dagster job in this process, with one line of progress per step: what the commands `refresh` and `fit` do.
+
+The same jobs as the daemon's; only who starts them differs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestration.lib.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class JobOutcome:
+    """How a run ended.
+
+    `errors` are the causes of failed steps; `blocked` the tables that broke their contract while the rest went on.
+    """
+
+    run_id: str
+    success: bool
+    seconds: float
+    errors: list[str] = field(default_factory=list)
+    blocked: list[str] = field(default_factory=list)
+
+
+def prepare_process(workspace: Workspace) -> None:
+    """Point Dagster at the workspace's own store and switch every tool's telemetry off."""
+    os.environ["DAGSTER_HOME"] = str(workspace.dagster)
+    os.environ["SCORING_HOME"] = str(workspace.home)
+    for name, value in TELEMETRY_OFF.items():
+        os.environ[name] = value
+
+
+TELEMETRY_OFF = {
+    "DAGSTER_DISABLE_TELEMETRY": "1",
+    "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+}
+
+
+def run_job(
+    workspace: Workspace,
+    job_name: str,
+    *,
+    config: Mapping[str, Mapping[str, Any]] | None = None,
+    quiet: bool = False,
+    wait_seconds: float = 600,
+) -> JobOutcome:
+    """Run a job to its end.
+
+    Parameters
+    ----------
+    config : op name -> its configuration
+    quiet : print nothing on the way
+    wait_seconds : how long to wait for another writer
+    """
+    prepare_process(workspace)
+    import dagster as dg
+
+    from orchestration.defs.build import build_defs
+
+    started = time.monotonic()
+    definitions = build_defs(workspace, wait_seconds=wait_seconds)
+    # Given as run configuration, so that the run's record shows what was asked for.
+    run_config = {
+        "ops": {name: {"config": dict(values)} for name, values in (config or {}).items()},
+        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+    }
+    with dg.DagsterInstance.get() as instance:
+        handler = _Progress(started, quiet=quiet)
+        with handler:
+            result = definitions.get_job_def(job_name).execute_in_process(
+                instance=instance, run_config=run_config, raise_on_error=False
+            )
+    errors = [_cause(event) for event in result.all_events if event.is_step_failure or event.is_failure]
+    blocked = []
+    for event in result.all_events:
+        if event.event_type_value == "ASSET_CHECK_EVALUATION":
+            evaluation: Any = event.event_specific_data
+            if not evaluation.passed and evaluation.asset_key.path[0] == "raw":
+                blocked.append(f"{evaluation.asset_key.path[-1]}: {evaluation.description}")
+    return JobOutcome(
+        run_id=result.run_id,
+        success=result.success,
+        seconds=time.monotonic() - started,
+        errors=[error for error in dict.fromkeys(errors) if error],
+        blocked=blocked,
+    )
+
+
+class _Progress(logging.Handler):
+    """Prints what assets say, and nothing of Dagster's own."""
+
+    def __init__(self, started: float, *, quiet: bool):
+        super().__init__(logging.INFO)
+        self._started, self._quiet = started, quiet
+
+    def __enter__(self) -> _Progress:
+        logging.getLogger("dagster").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("dagster").removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._quiet and record.levelno < logging.ERROR:
+            return
+        meta = getattr(record, "dagster_meta", {})
+        text = meta.get("orig_message") if isinstance(meta, dict) else getattr(meta, "orig_message", None)
+        if text and not getattr(record, "dagster_event", None):
+            print(f"{time.monotonic() - self._started:6.1f} s  {text}", file=sys.stderr, flush=True)
+
+
+def _cause(event: Any) -> str:
+    """The innermost message of a failed step: what a person can act on."""
+    data = event.event_specific_data
+    error = getattr(data, "error", None)
+    if error is None:
+        return ""
+    while error.cause is not None:
+        error = error.cause
+    failure = getattr(data, "user_failure_data", None)
+    if failure is not None and failure.description:
+        return str(failure.description)
+    # "package.module.Class: text": people need the text.
+    head, _, tail = error.message.partition(": ")
+    return (tail if "." in head or head.endswith("Error") else error.message).strip()

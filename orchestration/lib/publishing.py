@@ -1,0 +1,178 @@
+"""Publishes the marts: a new read-only folder per refresh, then one atomic swap of the link that readers follow.
+
+Nothing here knows what is in the marts. Why folders and a link, and not a file renamed over another: `docs/decisions.md`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from orchestration.lib.documents import sync_directory
+from orchestration.lib.workspace import Workspace
+
+#: Read by every DuckDB from 1.0.0 on.
+STORAGE_VERSION = "v1.0.0"
+FILE_NAME = "scoring.duckdb"
+_VERSION = re.compile(r"^v(\d{8})$")
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One published snapshot."""
+
+    version: int
+    file: Path
+    row_counts: dict[str, int]
+
+
+def published_versions(workspace: Workspace) -> list[int]:
+    """Numbers of the snapshots that are kept, oldest first."""
+    if not workspace.marts.is_dir():
+        return []
+    matches = (_VERSION.match(path.name) for path in workspace.marts.iterdir())
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def current_version(workspace: Workspace) -> int | None:
+    """The snapshot that readers see, or None before the first refresh."""
+    try:
+        return int(os.readlink(workspace.marts / "current").lstrip("v"))
+    except FileNotFoundError:
+        return None
+
+
+def publish(con: duckdb.DuckDBPyConnection, workspace: Workspace, *, as_of_at: datetime, keep: int) -> Publication:
+    """Copy the schema `marts` of the warehouse into a new snapshot and make it the current one.
+
+    Parameters
+    ----------
+    con : connection to the warehouse
+    as_of_at : the moment that the marts describe, naive UTC
+    keep : how many snapshots stay, the new one included
+
+    Raises
+    ------
+    RuntimeError
+        The copy does not have the rows of the warehouse; the current snapshot stays as it is.
+    """
+    workspace.marts.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(workspace)
+    version = max(published_versions(workspace), default=0) + 1
+    building = workspace.marts / f".building-{os.getpid()}"
+    building.mkdir()
+    file = building / FILE_NAME
+    counts = _write(con, file, version, as_of_at)
+    _check(file, version, counts)
+
+    file.chmod(0o444)
+    _sync_file(file)
+    building.chmod(0o555)
+    sync_directory(building)
+    folder = workspace.marts / f"v{version:08d}"
+    building.rename(folder)
+    link = workspace.marts / f".current-{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.name)
+    os.replace(link, workspace.marts / "current")
+    sync_directory(workspace.marts)
+    for old in published_versions(workspace)[:-keep]:
+        _remove_folder(workspace.marts / f"v{old:08d}")
+    return Publication(version, folder / FILE_NAME, counts)
+
+
+def _write(con: duckdb.DuckDBPyConnection, file: Path, version: int, as_of_at: datetime) -> dict[str, int]:
+    tables = [
+        name
+        for (name,) in con.execute(
+            "select table_name from duckdb_tables() where schema_name = 'marts' and not temporary order by table_name"
+        ).fetchall()
+    ]
+    escaped = str(file).replace("'", "''")
+    con.execute(f"attach '{escaped}' as publication (storage_version '{STORAGE_VERSION}')")
+    try:
+        con.execute("create schema publication.marts")
+        counts: dict[str, int] = {}
+        for table in tables:
+            order = _reading_order(con, table)
+            con.execute(f'create table publication.marts."{table}" as select * from marts."{table}"{order}')
+            counts[table] = con.execute(f'select count(*) from marts."{table}"').fetchall()[0][0]
+        _copy_comments(con)
+        con.execute(
+            "create table publication.marts.publication as "
+            "select ?::bigint as version, ?::timestamp as published_at, ?::timestamp as as_of_at, ?::bigint as table_count",
+            [version, datetime.now(UTC).replace(tzinfo=None), as_of_at, len(tables)],
+        )
+        con.execute("checkpoint publication")
+    finally:
+        con.execute("detach publication")
+    return counts
+
+
+def _reading_order(con: duckdb.DuckDBPyConnection, table: str) -> str:
+    """The order of the rows in the file: what readers look up first stands together, and two equal marts are equal files."""
+    columns = {
+        name
+        for (name,) in con.execute(
+            "select column_name from duckdb_columns() where schema_name = 'marts' and table_name = ?", [table]
+        ).fetchall()
+    }
+    keys = [c for c in ("account_id", "contact_id", "opportunity_id", "kind", "criterion", "band_no", "period_start", "owner_id",
+                        "points_from", "cell", "source_table", "arrived_at", "file_name") if c in columns]
+    return f" order by {', '.join(keys)}" if keys else ""
+
+
+def _copy_comments(con: duckdb.DuckDBPyConnection) -> None:
+    # CREATE TABLE AS drops them, and they are what a BI tool shows beside a column.
+    for table, comment in con.execute(
+        "select table_name, comment from duckdb_tables() where database_name = current_database() "
+        "and schema_name = 'marts' and comment is not null"
+    ).fetchall():
+        con.execute(f"""comment on table publication.marts."{table}" is '{comment.replace("'", "''")}'""")
+    for table, column, comment in con.execute(
+        "select table_name, column_name, comment from duckdb_columns() where database_name = current_database() "
+        "and schema_name = 'marts' and comment is not null"
+    ).fetchall():
+        text = comment.replace("'", "''")
+        con.execute(f"""comment on column publication.marts."{table}"."{column}" is '{text}'""")
+
+
+def _check(file: Path, version: int, counts: dict[str, int]) -> None:
+    if file.with_suffix(".duckdb.wal").exists():
+        raise RuntimeError(f"snapshot {version}: a write-ahead log was left beside the file; the current snapshot stays")
+    with duckdb.connect(str(file), read_only=True) as check:
+        for table, expected in counts.items():
+            found = check.execute(f'select count(*) from marts."{table}"').fetchall()[0][0]
+            if found != expected:
+                raise RuntimeError(
+                    f"snapshot {version}: {table} has {found} rows, the warehouse has {expected}; the current snapshot stays"
+                )
+
+
+def _remove_leftovers(workspace: Workspace) -> None:
+    # A killed writer leaves a half-built folder or a link that nothing points through.
+    for path in workspace.marts.iterdir():
+        if path.name.startswith(".building-"):
+            _remove_folder(path)
+        elif path.name.startswith(".current-"):
+            path.unlink()
+
+
+def _remove_folder(path: Path) -> None:
+    # Readers that hold the file open keep reading it: only its name goes.
+    path.chmod(0o755)
+    shutil.rmtree(path)
+
+
+def _sync_file(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

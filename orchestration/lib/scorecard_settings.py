@@ -1,0 +1,325 @@
+"""What stands in `scorecard.yml`: the model of the file, its rules and its meaning for the fit.
+
+Only the settings as a person writes them. The tables that dbt reads are made in `settings_tables`, fitted cards are kept by
+`card_store`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, field_validator, model_validator
+
+from orchestration.lib.settings_file import SettingsError, line_of, read_settings, read_yaml_with_lines
+
+GRADES = ("A", "B", "C", "D")
+LEVELS = ("1", "2", "3", "4")
+CELLS = tuple(grade + level for grade in GRADES for level in LEVELS)
+
+#: Attributes that the warehouse knows of an account without a custom column. Custom columns are called "custom.<column>".
+NUMBER_ATTRIBUTES = (
+    "employees",
+    "annual_revenue",
+    "founded_year",
+    "contact_count",
+    "decision_maker_count",
+    "nps_score",
+    "market_growth_pct",
+    "digital_spend_pct",
+)
+CATEGORY_ATTRIBUTES = (
+    "industry",
+    "country",
+    "region",
+    "city",
+    "account_type",
+    "lifecycle_stage",
+    "lead_source",
+    "owner_id",
+    "parent_account_id",
+)
+
+Points = Annotated[StrictInt, Field(ge=-1000, le=1000)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=100)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Band(_Strict):
+    """One band of a criterion: a range that ends below a number, a set of categories, or (neither) the rest."""
+
+    below: Number | None = None
+    values: list[StrictStr] | None = None
+    points: Points = 0
+    label: StrictStr | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Band:
+        if self.below is not None and self.values is not None:
+            raise ValueError("a band has either `below` or `values`, not both")
+        if self.values is not None and not self.values:
+            raise ValueError("`values` must name at least one category")
+        return self
+
+
+class Criterion(_Strict):
+    """One thing that is scored. `name` is its key in the file."""
+
+    kind: Literal["explicit", "implicit"]
+    description: StrictStr = ""
+    attribute: StrictStr | None = None
+    type: Literal["number", "category"] = "number"
+    signals: dict[StrictStr, Annotated[float, Field(gt=0, le=1000)]] | list[StrictStr] | None = None
+    measure: Literal["count", "days_since_last"] = "count"
+    half_life_days: Annotated[StrictInt, Field(ge=1, le=3650)] | None = None
+    window_days: Annotated[StrictInt, Field(ge=1, le=3650)] | None = None
+    cap_per_day: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    cap_per_person: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    monotone: Literal["increasing", "decreasing"] | None = None
+    bands: list[Band] | Literal["auto"] = "auto"
+    missing: Points = 0
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Criterion:
+        if self.kind == "explicit":
+            if not self.attribute:
+                raise ValueError("an explicit criterion needs `attribute`")
+            given = [name for name in ("signals", "half_life_days", "window_days", "cap_per_day", "cap_per_person")
+                     if getattr(self, name) is not None]
+            if given:
+                raise ValueError(f"`{given[0]}` is for implicit criteria only")
+        else:
+            if not self.signals:
+                raise ValueError("an implicit criterion needs `signals`")
+            if self.attribute:
+                raise ValueError("`attribute` is for explicit criteria only")
+            if self.type != "number":
+                raise ValueError("an implicit criterion is a number")
+            if self.measure == "days_since_last" and (self.half_life_days or self.cap_per_day or self.cap_per_person):
+                raise ValueError("`measure: days_since_last` has neither half-life nor caps")
+        if isinstance(self.bands, list):
+            self._check_bands(self.bands)
+        if self.monotone and self.type == "category":
+            raise ValueError("`monotone` is for numbers only")
+        return self
+
+    def _check_bands(self, bands: list[Band]) -> None:
+        if not bands:
+            raise ValueError("`bands` is empty: leave it out, or write auto, to have bands found")
+        rest = [band for band in bands if band.below is None and band.values is None]
+        if len(rest) != 1 or bands[-1] is not rest[0]:
+            raise ValueError("the last band, and only it, must be the rest: neither `below` nor `values`")
+        if self.type == "number":
+            if any(band.values is not None for band in bands):
+                raise ValueError("`values` is for categories; ranges of numbers are written with `below`")
+            edges = [band.below for band in bands[:-1] if band.below is not None]
+            if any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
+                raise ValueError(f"the edges in `below` must rise (value: {edges})")
+        else:
+            if any(band.below is not None for band in bands):
+                raise ValueError("`below` is for numbers; categories are written with `values`")
+            seen: set[str] = set()
+            for value in (value.strip().lower() for band in bands for value in band.values or ()):
+                if value in seen:
+                    raise ValueError(f"the category stands in two bands (value: {value!r})")
+                seen.add(value)
+
+    @property
+    def signal_weights(self) -> dict[str, float]:
+        """Signal -> how much one touchpoint of it counts."""
+        if isinstance(self.signals, dict):
+            return dict(self.signals)
+        return dict.fromkeys(self.signals or (), 1.0)
+
+    def definition(self) -> dict[str, Any]:
+        """What decides the criterion's value, and nothing of how the value is scored."""
+        return {
+            "kind": self.kind,
+            "value_type": self.type,
+            "attribute": self.attribute,
+            "measure": self.measure,
+            "signals": dict(sorted(self.signal_weights.items())),
+            "half_life_days": self.half_life_days,
+            "window_days": self.window_days,
+            "cap_per_day": self.cap_per_day,
+            "cap_per_person": self.cap_per_person,
+        }
+
+
+def criterion_key(name: str, definition: dict[str, Any]) -> str:
+    """The name with a short hash of the definition: two definitions of one name never share a feature."""
+    digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
+    return f"{name}@{digest[:8]}"
+
+
+class Label(_Strict):
+    """What is learnt: which closed deals count."""
+
+    target: Literal["deal_won"] = "deal_won"
+    since: date | None = None
+    exclude_deal_types: list[StrictStr] = []
+    exclude_loss_reasons: list[StrictStr] = []
+
+
+class Beliefs(_Strict):
+    """How much the experts' points are worth before any data."""
+
+    deals: Annotated[float, Field(gt=0, le=10_000)] = 40
+    base_win_rate: Annotated[float, Field(gt=0, lt=1)] = 0.25
+
+
+class States(_Strict):
+    """Which accounts leave the ranking, and as what."""
+
+    customer_when: list[Literal["flag", "won_deal"]] = ["flag", "won_deal"]
+    customer_lifecycle_stages: list[StrictStr] = []
+    disqualified_lifecycle_stages: list[StrictStr] = []
+    decision_maker_seniorities: list[StrictStr] = []
+
+
+class Grades(_Strict):
+    """Limits of the fit grades: shares of accounts in per cent, or least points. D is the rest."""
+
+    method: Literal["shares", "points"] = "shares"
+    A: Number = 15
+    B: Number = 25
+    C: Number = 35
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Grades:
+        return _check_limits(self, [self.A, self.B, self.C])
+
+
+class Levels(_Strict):
+    """Limits of the engagement levels: shares of accounts in per cent, or least points. 4 is the rest."""
+
+    method: Literal["shares", "points"] = "shares"
+    level_1: Number = Field(10, alias="1")
+    level_2: Number = Field(20, alias="2")
+    level_3: Number = Field(30, alias="3")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Levels:
+        return _check_limits(self, [self.level_1, self.level_2, self.level_3])
+
+
+def _check_limits(model: Any, limits: list[float]) -> Any:
+    if model.method == "shares":
+        if any(limit < 0 for limit in limits) or sum(limits) > 100:
+            raise ValueError(f"shares are per cent of accounts and must not add up to more than 100 (value: {limits})")
+    elif any(high <= low for high, low in zip(limits, limits[1:], strict=False)):
+        raise ValueError(f"the least points must fall from the best to the worst (value: {limits})")
+    return model
+
+
+class Matrix(_Strict):
+    """The A-D by 1-4 matrix: its limits, and what is to be done in each cell."""
+
+    fit_grades: Grades = Grades()
+    engagement_levels: Levels = Levels()
+    next_actions: dict[StrictStr, list[StrictStr]]
+
+    @field_validator("engagement_levels", mode="before")
+    @classmethod
+    def _text_keys(cls, value: Any) -> Any:
+        return {str(key): item for key, item in value.items()} if isinstance(value, dict) else value
+
+    @field_validator("next_actions")
+    @classmethod
+    def _each_cell_once(cls, actions: dict[str, list[str]]) -> dict[str, list[str]]:
+        named = [cell for cells in actions.values() for cell in cells]
+        unknown = [cell for cell in named if cell not in CELLS]
+        if unknown:
+            raise ValueError(f"a cell is a grade A-D and a level 1-4 (value: {unknown[0]!r})")
+        twice = [cell for cell in CELLS if named.count(cell) > 1]
+        if twice:
+            raise ValueError(f"the cell has two actions (value: {twice[0]!r})")
+        left_out = [cell for cell in CELLS if cell not in named]
+        if left_out:
+            raise ValueError(f"each of the 16 cells needs an action; missing: {', '.join(left_out)}")
+        return actions
+
+
+class Forecast(_Strict):
+    """How far the pipeline forecast looks."""
+
+    months: Annotated[StrictInt, Field(ge=1, le=36)] = 6
+
+
+class ScorecardSettings(_Strict):
+    """The whole of `scorecard.yml`."""
+
+    version: Literal[1]
+    currency: Annotated[StrictStr, Field(pattern=r"^[A-Z]{3}$")]
+    label: Label = Label()
+    beliefs: Beliefs = Beliefs()
+    states: States = States()
+    matrix: Matrix
+    forecast: Forecast = Forecast()
+    publish_history: Annotated[StrictInt, Field(ge=1, le=1000)] = 5
+    criteria: Annotated[dict[Annotated[StrictStr, Field(pattern=r"^[a-z][a-z0-9_]*$")], Criterion], Field(min_length=1)]
+
+
+def read_scorecard_settings(path: Path, signals: Iterable[str]) -> ScorecardSettings:
+    """Read and check `scorecard.yml`.
+
+    Parameters
+    ----------
+    path : Path
+    signals : iterable of str
+        The signals that the contracts know.
+
+    Raises
+    ------
+    SettingsError
+        One line per broken rule, each with file, line, key, rule and value.
+    """
+    settings = read_settings(path, ScorecardSettings)
+    known = set(signals)
+    _, lines = read_yaml_with_lines(path)
+    problems = []
+    for name, criterion in settings.criteria.items():
+        for signal in criterion.signal_weights:
+            if signal not in known:
+                location = ("criteria", name, "signals", signal)
+                problems.append(
+                    f"{path}:{line_of(lines, location)}: criteria.{name}.signals: no contract records this signal"
+                    f"{_suggestion(signal, known)} (value: {signal!r})"
+                )
+        problem = _attribute_problem(criterion)
+        if problem:
+            location = ("criteria", name, "attribute")
+            problems.append(
+                f"{path}:{line_of(lines, location)}: criteria.{name}.attribute: {problem} (value: {criterion.attribute!r})"
+            )
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _attribute_problem(criterion: Criterion) -> str | None:
+    attribute = criterion.attribute
+    if attribute is None or attribute.startswith("custom."):
+        return None
+    if attribute in NUMBER_ATTRIBUTES and criterion.type == "category":
+        return "the attribute is a number: write `type: number`"
+    if attribute in CATEGORY_ATTRIBUTES and criterion.type == "number":
+        return "the attribute is a category: write `type: category`"
+    known = (*NUMBER_ATTRIBUTES, *CATEGORY_ATTRIBUTES)
+    if attribute not in known:
+        return f"not an attribute of an account; a column of your own is called custom.<column>{_suggestion(attribute, known)}"
+    return None
+
+
+def _suggestion(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

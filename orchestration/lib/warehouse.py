@@ -1,0 +1,74 @@
+"""Opens the warehouse for its one writer, and keeps other writers out.
+
+Readers never come here: they open the published marts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import duckdb
+
+from orchestration.lib.errors import UserError
+from orchestration.lib.workspace import Workspace
+
+
+@contextmanager
+def open_warehouse(workspace: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to the warehouse, closed at the end: dbt can only open the file when nobody else has it."""
+    connection = duckdb.connect(str(workspace.warehouse))
+    try:
+        connection.execute("set TimeZone = 'UTC'")
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def writer_lock(
+    workspace: Workspace, *, wait_seconds: float = 0, on_wait: Callable[[str], None] = lambda message: None
+) -> Iterator[None]:
+    """Hold the workspace's only right to write. The operating system frees it when the process ends, however it ends.
+
+    Raises
+    ------
+    UserError
+        Another process still writes after `wait_seconds`.
+    """
+    workspace.home.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(workspace.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        deadline = time.monotonic() + wait_seconds
+        said = False
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                holder = os.pread(descriptor, 64, 0).decode(errors="replace").strip() or "unknown"
+                if time.monotonic() >= deadline:
+                    raise UserError(
+                        f"another refresh or fit is writing to {workspace.home} (process {holder}); try again when it is done"
+                    ) from None
+                if not said:
+                    on_wait(f"waiting for another writer (process {holder})")
+                    said = True
+                time.sleep(0.5)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_writer_active(workspace: Workspace) -> bool:
+    """Whether some process holds the right to write now."""
+    try:
+        with writer_lock(workspace):
+            return False
+    except UserError:
+        return True
