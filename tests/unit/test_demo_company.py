@@ -28,6 +28,7 @@ from orchestration.lib.demo_company import (
     TRUTH_DEALS_FILE,
     TRUTH_FILE,
     DemoSummary,
+    directory_target,
     generate,
 )
 from orchestration.lib.demo_company.criteria import LOG_ODDS_PER_POINT, ValueColumn, band_numbers
@@ -151,6 +152,25 @@ def test_generate__failure_lands_nothing_that_is_half_written(tmp_path: Path) ->
     landed = {path.name for path in tmp_path.rglob("*.parquet")} - {TRUTH_DEALS_FILE}
     assert landed == {"events-0001.parquet"}  # whole files of the first block, nothing else
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_landing_files__failed_write_is_raised_and_lands_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
+
+    def write() -> None:
+        with LandingFiles(directory_target(tmp_path)) as files:
+            files.append("crm__users", "one.parquet", {"user_id": pa.array(["a"])})
+            files.finish("crm__users", "one.parquet")
+            files.append("crm__users", "two.parquet", {"user_id": pa.array(["b"])})
+
+    with pytest.raises(OSError, match="No space left"):
+        write()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize(

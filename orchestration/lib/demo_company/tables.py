@@ -180,13 +180,14 @@ class LandingFiles:
         Files per table.
     """
 
-    PENDING_BATCHES = 3
+    PENDING_BATCHES = 4
 
     def __init__(self, open_file: OpenFile):
         self._open_file = open_file
         self._open: dict[tuple[str, str], tuple[AbstractContextManager[Path], pq.ParquetWriter]] = {}
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._pending: deque[Future[None]] = deque()
+        self._has_failed = False
         self.row_counts: dict[str, int] = {}
         self.file_counts: dict[str, int] = {}
 
@@ -200,6 +201,7 @@ class LandingFiles:
             try:
                 for name in list(self._open):
                     self.finish(*name)
+                self._wait(0)
             except BaseException as failure:
                 self._abandon(failure)
                 raise
@@ -236,30 +238,42 @@ class LandingFiles:
             self.file_counts[table] = self.file_counts.get(table, 0) + 1
         writer = self._open[key][1]
         self._wait(self.PENDING_BATCHES - 1)
-        self._pending.append(self._thread.submit(writer.write_table, batch, ROW_GROUP_ROWS))
+        self._submit(lambda: writer.write_table(batch, ROW_GROUP_ROWS))
         self.row_counts[table] = self.row_counts.get(table, 0) + batch.num_rows
 
     def finish(self, table: str, file_name: str) -> None:
-        """Write out and land one file, if it has any rows; nothing may be appended to it afterwards."""
+        """Land one file, if it has rows, once they are written; nothing may be appended to it afterwards."""
+        self._submit(lambda: self._land(table, file_name))
+
+    def _land(self, table: str, file_name: str) -> None:
         if (table, file_name) not in self._open:
             return
-        self._wait(0)
-        context, writer = self._open.pop((table, file_name))
-        try:
-            writer.close()
-        except BaseException as failure:
-            context.__exit__(type(failure), failure, failure.__traceback__)
-            raise
+        context, writer = self._open[table, file_name]
+        writer.close()
+        del self._open[table, file_name]
         context.__exit__(None, None, None)
 
+    def _submit(self, task: Callable[[], None]) -> None:
+        def run() -> None:
+            # After a failed write the file lacks rows: what is queued behind it must not land it.
+            if self._has_failed:
+                return
+            try:
+                task()
+            except BaseException:
+                self._has_failed = True
+                raise
+
+        self._pending.append(self._thread.submit(run))
+
     def _wait(self, allowed: int) -> None:
-        """Until no more than `allowed` batches wait; raises what the thread raised."""
+        """Until no more than `allowed` tasks wait; raises what the thread raised."""
         while len(self._pending) > allowed:
             self._pending.popleft().result()
 
     def _abandon(self, error: BaseException) -> None:
-        """Hand the error to every open file's context, so that none of them lands."""
-        self._thread.shutdown(cancel_futures=True)
+        """Hand the error to the context of every file that is not finished, so that none of them lands."""
+        self._thread.shutdown()
         while self._open:
             _, (context, writer) = self._open.popitem()
             with suppress(Exception):
