@@ -1,0 +1,346 @@
+"""Where the bands lie: few, stable, readable ranges of numbers and groups of categories.
+
+Belongs here: turning a `CriterionSpec` into `CriterionBands`, by the analyst's limits or from the deals,
+and the same for a plain matrix as a scikit-learn transformer. Does not: weights (`ml.scorecard`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ml.card import (
+    Band,
+    CardSpec,
+    CriterionBands,
+    CriterionSpec,
+    Direction,
+    as_numbers,
+    column_of,
+    range_label,
+)
+
+SUPERVISED_FROM = 50
+"""Won and lost deals (each) from which outcomes may move an edge; below, edges would follow noise."""
+
+MIN_BAND_COUNT = 5
+"""A band found automatically holds at least so many deals."""
+
+THIN_ABOVE = 100_000
+"""Rows beyond which edges are found on every k-th: a quantile of 100,000 rows is good to 0.3 % of share."""
+
+FEW_DEALS = 100
+"""Below so many deals the edges come from the accounts of today, where those are given."""
+
+
+def roundest_between(low: float, high: float, near: float, whole_numbers: bool) -> float | None:
+    """The most readable number in ``(low, high]``: multiples of 100, 50, 25, 20, 10, 5, ... in this order.
+
+    Of several multiples of the same step, the one closest to `near`. None when nothing of six decimals lies
+    between (the warehouse keeps millionths).
+    """
+    top = max(abs(low), abs(high), 1e-6)
+    if low < 0 <= high:
+        return 0.0
+    for exponent in range(math.floor(math.log10(top)), -7, -1):
+        for digits in (10.0, 5.0, 2.5, 2.0, 1.0):
+            step = digits * 10.0**exponent
+            if whole_numbers and not step.is_integer():
+                continue
+            # 2.5 and 0.25 are no rounder than 2 or 3, but 25 and 250 are.
+            if digits == 2.5 and exponent < 1:
+                continue
+            first = math.floor(low / step) + 1
+            last = math.floor(high / step * (1 + 1e-12))
+            if first <= last:
+                multiple = min(max(round(near / step), first), last)
+                edge = round(multiple * step, 6)
+                if low < edge <= high:
+                    return edge
+    return None
+
+
+def find_edges(
+    values: np.ndarray,
+    won: np.ndarray | None = None,
+    *,
+    max_bands: int = 5,
+    min_share: float = 0.05,
+    monotone: Direction | None = None,
+) -> list[float]:
+    """Inner edges of at most `max_bands` ranges of a number.
+
+    Equal-mass cuts, each moved to the roundest number near it; bands under `min_share` join a neighbour; then
+    neighbours join whose outcomes differ least, and, where `monotone` is asked, those out of order. Outcomes
+    count only from 50 won and 50 lost deals on.
+
+    Parameters
+    ----------
+    values : shape (n,), NaN = missing (ignored).
+    won : shape (n,), 0 or 1; None = outcomes unknown.
+
+    Returns
+    -------
+    Increasing edges; a band is ``[edge, next edge)``. Empty = one band.
+    """
+    known = np.isfinite(values)
+    x = values[known]
+    y = None if won is None else np.asarray(won, dtype=float)[known]
+    if len(x) > THIN_ABOVE:
+        step = math.ceil(len(x) / THIN_ABOVE)
+        x, y = x[::step], None if y is None else y[::step]
+    distinct, counts = np.unique(x, return_counts=True)
+    if len(distinct) < 2:
+        return []
+    supervised = y is not None and min(y.sum(), len(y) - y.sum()) >= SUPERVISED_FROM
+    cut_count = max(2 * max_bands, 10) if supervised else max_bands
+    whole = bool(np.all(distinct == np.floor(distinct)))
+    # share_below[k] = share of rows under distinct[k]: what any edge in (distinct[k-1], distinct[k]] cuts
+    # off.
+    share_below = np.concatenate([[0.0], np.cumsum(counts)[:-1] / len(x)])
+    # How far a cut may move for a rounder number, in share of rows: under half the distance of two cuts, so that
+    # they do not swap; less where the outcomes say which cuts matter.
+    tolerance = (0.25 if supervised else 0.4) / cut_count
+    edges: set[float] = set()
+    for cut in np.arange(1, cut_count) / cut_count:
+        near = np.flatnonzero(np.abs(share_below[1:] - cut) <= tolerance) + 1
+        if len(near) == 0:
+            near = np.array([1 + int(np.argmin(np.abs(share_below[1:] - cut)))])
+        centre = distinct[1 + int(np.argmin(np.abs(share_below[1:] - cut)))]
+        edge = roundest_between(distinct[near[0] - 1], distinct[near[-1]], centre, whole)
+        if edge is not None:
+            edges.add(edge)
+    result = sorted(edges)
+    band_of = np.searchsorted(result, x, side="right")
+    n = np.bincount(band_of, minlength=len(result) + 1).astype(float)
+    w = np.bincount(band_of, weights=y, minlength=len(result) + 1) if y is not None else np.zeros_like(n)
+
+    def merge(left: int) -> None:
+        nonlocal n, w
+        n[left] += n[left + 1]
+        w[left] += w[left + 1]
+        n, w = np.delete(n, left + 1), np.delete(w, left + 1)
+        del result[left]
+
+    smallest = max(min_share * len(x), MIN_BAND_COUNT)
+    while result and n.min() < smallest:
+        thin = int(n.argmin())
+        losses = _merge_losses(n, w) if supervised else n[:-1] + n[1:]
+        sides = [side for side in (thin - 1, thin) if 0 <= side < len(result)]
+        merge(min(sides, key=lambda side: losses[side]))
+    if monotone is not None and supervised:
+        sign = 1.0 if monotone == "increasing" else -1.0
+        while result:
+            falls = sign * np.diff(w / n)
+            worst = int(falls.argmin())
+            if falls[worst] >= 0:
+                break
+            merge(worst)
+    while len(result) + 1 > max_bands:
+        losses = _merge_losses(n, w) if supervised else n[:-1] + n[1:]
+        merge(int(losses.argmin()))
+    return result
+
+
+def _merge_losses(n: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Log-likelihood lost by giving each pair of neighbours one win rate, shape (bands - 1,)."""
+
+    def likelihood(count: np.ndarray, wins: np.ndarray) -> np.ndarray:
+        rate = (wins + 0.5) / (count + 1.0)  # half a deal each way: a band without wins is no certainty
+        return wins * np.log(rate) + (count - wins) * np.log1p(-rate)
+
+    return likelihood(n[:-1], w[:-1]) + likelihood(n[1:], w[1:]) - likelihood(n[:-1] + n[1:], w[:-1] + w[1:])
+
+
+def find_groups(column: pd.Series, *, max_categories: int = 12, min_share: float = 0.05) -> list[str]:
+    """Values that get a band of their own, most frequent first; the rest is "other".
+
+    A value needs `min_share` of the known rows (at most 1 in 50, so that a long list of industries is not all
+    "other") and 5 rows.
+    """
+    counts = column.dropna().astype(str).value_counts()
+    if counts.empty:
+        return []
+    smallest = max(min(min_share, 0.02) * counts.sum(), MIN_BAND_COUNT)
+    kept = counts[counts >= smallest]
+    ordered = sorted(kept.items(), key=lambda item: (-item[1], str(item[0])))
+    return [str(value) for value, _ in ordered[:max_categories]]
+
+
+def band_criteria(
+    spec: CardSpec, X: pd.DataFrame, won: np.ndarray, population: pd.DataFrame | None = None
+) -> tuple[CriterionBands, ...]:
+    """Bands of every criterion of `spec`, in its order.
+
+    Parameters
+    ----------
+    X : closed deals x criteria; numbers as float (NaN = missing), categories as text (None = missing).
+    won : shape (n,), 0 or 1.
+    population : accounts of today x criteria; where bands are to be found and fewer than 100 deals have
+        closed, edges and groups come from here.
+
+    Raises
+    ------
+    ValueError
+        A column is missing or holds text for a number.
+    """
+    source, outcome = X, won
+    if population is not None and len(X) < FEW_DEALS and len(population) > len(X):
+        source, outcome = population, None  # type: ignore[assignment]
+    return tuple(_band_one(spec, criterion, source, outcome) for criterion in spec.criteria)
+
+
+def _band_one(
+    spec: CardSpec, criterion: CriterionSpec, X: pd.DataFrame, won: np.ndarray | None
+) -> CriterionBands:
+    column = column_of(X, criterion.name)
+    bands: list[Band]
+    if criterion.value_type == "number":
+        values = as_numbers(criterion.name, column)
+        if criterion.bands is None:
+            edges = find_edges(
+                values,
+                won,
+                max_bands=spec.max_bands,
+                min_share=spec.min_band_share,
+                monotone=criterion.monotone,
+            )
+            ranges = [Band("", "range", low, high) for low, high in _pairs(edges)]
+        else:
+            ranges = _cover_line(criterion)
+        whole = criterion.whole_numbers
+        if whole is None:
+            finite = values[np.isfinite(values)]
+            seen = finite if len(finite) else np.array([b.lower for b in ranges if b.lower is not None])
+            whole = bool(np.all(seen == np.floor(seen)))
+        bands = [
+            Band(
+                b.label or range_label(b.lower, b.upper, whole),
+                "range",
+                b.lower,
+                b.upper,
+                None,
+                b.expert_points,
+            )
+            for b in ranges
+        ]
+    else:
+        if criterion.bands is None:
+            groups = find_groups(column, max_categories=spec.max_categories, min_share=spec.min_band_share)
+            bands = [Band(value, "values", values=(value,)) for value in groups]
+        else:
+            bands = [
+                Band(b.label or ", ".join(b.values or ()), "values", None, None, b.values, b.points)
+                for b in criterion.bands
+            ]
+        bands.append(Band("other", "other", expert_points=criterion.other_points))
+    bands.append(Band("missing", "missing", expert_points=criterion.missing_points))
+    return CriterionBands(
+        criterion.name, criterion.kind, criterion.value_type, tuple(bands), criterion.monotone
+    )
+
+
+def _pairs(edges: Sequence[float]) -> list[tuple[float | None, float | None]]:
+    limits: list[float | None] = [None, *edges, None]
+    return list(pairwise(limits))
+
+
+def _cover_line(criterion: CriterionSpec) -> list[Band]:
+    """The analyst's ranges in order, with ranges of `other_points` where they leave a gap."""
+    result: list[Band] = []
+    reached: float | None = None  # upper limit so far; None before the first band means minus infinity
+    listed = sorted(criterion.bands or (), key=lambda b: -math.inf if b.lower is None else b.lower)
+    for number, band in enumerate(listed):
+        starts_open = band.lower is None or band.lower == -math.inf
+        if not starts_open and (number == 0 or band.lower != reached):
+            result.append(Band("", "range", reached, band.lower, None, criterion.other_points))
+        lower = None if starts_open else band.lower
+        upper = None if band.upper == math.inf else band.upper
+        result.append(Band(band.label or "", "range", lower, upper, None, band.points))
+        reached = upper
+    if not result or reached is not None:
+        result.append(Band("", "range", reached, None, None, criterion.other_points))
+    return result
+
+
+class Bander(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Cut every column into few readable ranges; the number of the range replaces the value.
+
+    The same edges as a card's automatic bands, for use in a scikit-learn pipeline.
+
+    Parameters
+    ----------
+    max_bands : most ranges per column.
+    min_share : smallest share of the known values in a range, 0-1.
+    monotone : None, "increasing" or "decreasing": order of the win rates that ranges must keep; needs `y`.
+
+    Attributes
+    ----------
+    edges_ : list of arrays, inner edges per column.
+    n_features_in_ : number of columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> employees = np.repeat([3.0, 20.0, 120.0, np.nan], 25).reshape(-1, 1)
+    >>> bander = Bander(max_bands=3).fit(employees)
+    >>> bander.transform([[3.0], [20.0], [5000.0], [np.nan]]).ravel().tolist()
+    [0, 1, 2, 3]
+    """
+
+    def __init__(
+        self, max_bands: int = 5, min_share: float = 0.05, monotone: Direction | None = None
+    ) -> None:
+        self.max_bands = max_bands
+        self.min_share = min_share
+        self.monotone = monotone
+
+    def fit(self, X, y=None):
+        """Find the edges. X: (n, p) numbers, NaN = missing. y: (n,) two outcomes, or anything else =
+        not used.
+        """
+        X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan")
+        if self.max_bands < 1:
+            raise ValueError(f"max_bands must be at least 1, got {self.max_bands}")
+        won = None
+        if y is not None:
+            classes, codes = np.unique(np.asarray(y), return_inverse=True)
+            if len(classes) == 2 and len(codes) == len(X):
+                won = codes
+        if self.monotone is not None and won is None:
+            raise ValueError(f"monotone={self.monotone!r} needs y with two outcomes")
+        self.edges_ = [
+            np.array(
+                find_edges(
+                    X[:, number],
+                    won,
+                    max_bands=self.max_bands,
+                    min_share=self.min_share,
+                    monotone=self.monotone,
+                )
+            )
+            for number in range(X.shape[1])
+        ]
+        return self
+
+    def transform(self, X):
+        """Range numbers, (n, p) int64: 0 to the number of edges; one more for missing."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
+        codes = np.empty(X.shape, dtype=np.int64)
+        for number, edges in enumerate(self.edges_):
+            codes[:, number] = np.searchsorted(edges, X[:, number], side="right")
+            codes[np.isnan(X[:, number]), number] = len(edges) + 1
+        return codes
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
