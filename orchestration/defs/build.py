@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 
@@ -17,13 +19,16 @@ from orchestration.lib.dbt_runner import DbtRunner
 from orchestration.lib.workspace import Workspace
 
 
-def build_defs(workspace: Workspace, *, wait_seconds: float = 0) -> dg.Definitions:
+def build_defs(
+    workspace: Workspace, *, wait_seconds: float = 0, loggers: Mapping[str, Any] | None = None
+) -> dg.Definitions:
     """Assets, checks, jobs and schedules over a workspace.
 
     Parameters
     ----------
     workspace : need not exist yet: the definitions only name it
     wait_seconds : how long a run waits for another writer before it gives up
+    loggers : instead of Dagster's own console
     """
     contracts = source_contracts()
     manifest = json.loads(DbtRunner(workspace).prepare().read_text(encoding="utf-8"))
@@ -40,6 +45,7 @@ def build_defs(workspace: Workspace, *, wait_seconds: float = 0) -> dg.Definitio
         ],
         jobs=build_jobs(),
         schedules=build_schedules(workspace),
+        loggers=loggers,
         resources={
             "workspace": ScoringWorkspace(home=home),
             "writer_lock": WriterLock(home=home, wait_seconds=wait_seconds),

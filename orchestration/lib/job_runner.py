@@ -68,18 +68,16 @@ def run_job(
     from orchestration.defs.build import build_defs
 
     started = time.monotonic()
-    definitions = build_defs(workspace, wait_seconds=wait_seconds)
+    definitions = build_defs(workspace, wait_seconds=wait_seconds, loggers={"progress": _progress_logger(started, quiet)})
     # Given as run configuration, so that the run's record shows what was asked for.
     run_config = {
         "ops": {name: {"config": dict(values)} for name, values in (config or {}).items()},
-        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+        "loggers": {"progress": {}},
     }
     with dg.DagsterInstance.get() as instance:
-        handler = _Progress(started, quiet=quiet)
-        with handler:
-            result = definitions.get_job_def(job_name).execute_in_process(
-                instance=instance, run_config=run_config, raise_on_error=False
-            )
+        result = definitions.resolve_job_def(job_name).execute_in_process(
+            instance=instance, run_config=run_config, raise_on_error=False
+        )
     errors = [_cause(event) for event in result.all_events if event.is_step_failure or event.is_failure]
     blocked = []
     for event in result.all_events:
@@ -96,27 +94,25 @@ def run_job(
     )
 
 
-class _Progress(logging.Handler):
-    """Prints what assets say, and nothing of Dagster's own."""
+def _progress_logger(started: float, quiet: bool) -> Any:
+    """A Dagster logger that prints what assets say, and nothing of Dagster's own."""
+    import dagster as dg
 
-    def __init__(self, started: float, *, quiet: bool):
-        super().__init__(logging.INFO)
-        self._started, self._quiet = started, quiet
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            meta = getattr(record, "dagster_meta", None) or {}
+            text = meta.get("orig_message") if isinstance(meta, dict) else getattr(meta, "orig_message", None)
+            is_event = meta.get("dagster_event") if isinstance(meta, dict) else getattr(meta, "dagster_event", None)
+            if text and not is_event:
+                print(f"{time.monotonic() - started:6.1f} s  {text}", file=sys.stderr, flush=True)
 
-    def __enter__(self) -> _Progress:
-        logging.getLogger("dagster").addHandler(self)
-        return self
+    @dg.logger(description="One line of progress per step")
+    def progress_logger(_: Any) -> logging.Logger:
+        logger = logging.Logger("scoring.progress", logging.ERROR if quiet else logging.INFO)
+        logger.addHandler(Lines())
+        return logger
 
-    def __exit__(self, *_: object) -> None:
-        logging.getLogger("dagster").removeHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if self._quiet and record.levelno < logging.ERROR:
-            return
-        meta = getattr(record, "dagster_meta", {})
-        text = meta.get("orig_message") if isinstance(meta, dict) else getattr(meta, "orig_message", None)
-        if text and not getattr(record, "dagster_event", None):
-            print(f"{time.monotonic() - self._started:6.1f} s  {text}", file=sys.stderr, flush=True)
+    return progress_logger
 
 
 def _cause(event: Any) -> str:

@@ -124,7 +124,7 @@ def fit_scorecard(
     from ml.tracking import log_card, set_alias
 
     spine = con.execute(
-        "select spine_id, is_won, closed_at from intermediate.int_spine__closed_deals order by spine_id"
+        "select spine_id, is_won, closed_at from intermediate.int_spine__deals where is_won is not null order by spine_id"
     ).df()
     features = read_features(con, settings, "deals").reindex(spine["spine_id"])
     population = read_features(con, settings, "accounts")

@@ -1,1 +1,1 @@
-{{ explicit_features(ref('int_spine__closed_deals')) }}
+{{ explicit_features(ref('int_spine__deals')) }}

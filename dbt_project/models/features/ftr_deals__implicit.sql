@@ -1,1 +1,1 @@
-{{ implicit_features(ref('int_spine__closed_deals')) }}
+{{ implicit_features(ref('int_spine__deals')) }}

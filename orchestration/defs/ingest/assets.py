@@ -80,7 +80,7 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
         context: dg.AssetExecutionContext, config: LoadConfig, workspace: ScoringWorkspace, writer_lock: WriterLock
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         from orchestration.lib.landing import collect
-        from orchestration.lib.loading import load
+        from orchestration.lib.loading import load, write_notices
 
         home = workspace.locate()
         sources = read_sources(home.sources_file, dict(contracts))
@@ -88,12 +88,13 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
         if config.full:
             remove_warehouse(home)
         with open_warehouse(home) as connection:
-            result = load(connection, home, dict(contracts), sources, context.log.info, notices=collection.notices)
+            result = load(connection, home, dict(contracts), sources, context.log.info)
+            write_notices(connection, collection.notices)
         for failure in result.failures:
-            context.log.error(f"{failure.table}: {failure.message}")
+            context.log.error(f"{failure.source_table}: {failure.message}")
         for name in contracts:
             counts = result.tables[name]
-            failures = [f for f in result.failures if f.table == name]
+            failures = [f for f in result.failures if f.source_table == name]
             yield dg.AssetCheckResult(
                 asset_key=raw_key(name),
                 check_name=CONTRACT_CHECK,

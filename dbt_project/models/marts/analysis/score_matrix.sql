@@ -16,7 +16,8 @@ deals as (
         cell,
         count(*) as deal_count,
         cast(sum(is_won) as bigint) as won_count
-    from {{ ref('int_closed_deals__scored') }}
+    from {{ ref('int_deals__scored') }}
+    where is_won is not null
     group by cell
 )
 

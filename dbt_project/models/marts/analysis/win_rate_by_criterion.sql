@@ -6,13 +6,14 @@ with deals as (
         points.band,
         points.points,
         spine.is_won
-    from {{ ref('int_closed_deals__points') }} as points
-    inner join {{ ref('int_spine__closed_deals') }} as spine on points.spine_id = spine.spine_id
+    from {{ ref('int_deals__points') }} as points
+    inner join {{ ref('int_spine__deals') }} as spine on points.spine_id = spine.spine_id
+    where spine.is_won is not null
 ),
 
 overall as (
-    select 1.0 * sum(is_won) / nullif(count(*), 0) as win_rate
-    from {{ ref('int_spine__closed_deals') }}
+    select 1.0 * sum(is_won) / nullif(count(is_won), 0) as win_rate
+    from {{ ref('int_spine__deals') }}
 ),
 
 counted as (

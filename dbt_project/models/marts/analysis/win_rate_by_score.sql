@@ -2,7 +2,8 @@ with deals as (
     select
         closed.*,
         cast(floor(closed.total_points / 20.0) * 20 as bigint) as points_from
-    from {{ ref('int_closed_deals__scored') }} as closed
+    from {{ ref('int_deals__scored') }} as closed
+    where closed.is_won is not null
 ),
 
 overall as (

@@ -7,12 +7,12 @@ accounts as (
     select * from {{ ref('scored_accounts') }}
 ),
 
-account_points as (
+at_opening as (
     select
-        spine_id as account_id,
-        sum(points) as points
-    from {{ ref('int_accounts__points') }}
-    group by spine_id
+        opportunity_id,
+        total_points,
+        win_probability
+    from {{ ref('int_deals__scored') }}
 ),
 
 stages as (
@@ -39,15 +39,13 @@ rated as (
         deals.*,
         coalesce(stages.win_rate, overall.win_rate, card.base_rate) as stage_win_rate,
         coalesce(overall.win_rate, card.base_rate) as base_rate,
-        case
-            when account_points.points is not null
-                then {{ win_probability('account_points.points', 'card') }}
-        end as account_win_probability
+        at_opening.total_points as points_at_opening,
+        at_opening.win_probability as account_win_probability
     from deals
     cross join card
     left join overall on true
     left join stages on deals.stage = stages.stage
-    left join account_points on deals.account_id = account_points.account_id
+    left join at_opening on deals.opportunity_id = at_opening.opportunity_id
 ),
 
 odds as (
@@ -95,6 +93,7 @@ select
     ) as assumed_close_date,
     accounts.cell,
     accounts.total_points,
+    combined.points_at_opening,
     cast(combined.stage_win_rate as double) as stage_win_rate,
     cast(combined.win_odds / (1 + combined.win_odds) as double) as win_probability,
     cast(combined.value_amount * (combined.win_odds / (1 + combined.win_odds)) as decimal(18, 2)) as expected_value,

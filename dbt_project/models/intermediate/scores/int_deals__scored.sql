@@ -4,7 +4,7 @@ with totals as (
         cast(sum(case when kind = 'explicit' then points else 0 end) as bigint) as fit_points,
         cast(sum(case when kind = 'implicit' then points else 0 end) as bigint) as engagement_points,
         cast(sum(points) as bigint) as total_points
-    from {{ ref('int_closed_deals__points') }}
+    from {{ ref('int_deals__points') }}
     group by spine_id
 )
 
@@ -19,6 +19,6 @@ select
     totals.total_points,
     {{ fit_grade('totals.fit_points', 'card') }} || {{ engagement_level('totals.engagement_points', 'card') }} as cell,
     {{ win_probability('totals.total_points', 'card') }} as win_probability
-from {{ ref('int_spine__closed_deals') }} as deals
+from {{ ref('int_spine__deals') }} as deals
 inner join totals on deals.spine_id = totals.spine_id
 cross join {{ source('settings', 'scorecard') }} as card

@@ -1,7 +1,8 @@
--- What the fit learns from: won and lost deals, seen from the moment when they were opened.
+-- Deals seen from the moment when they were opened. The fit learns from the won and lost ones; open ones have no outcome
+-- yet (is_won is null) and are scored in the same way, so that what they do after their opening does not flatter them.
 with deals as (
     select * from {{ ref('int_deals') }}
-    where status in ('won', 'lost') and opened_at is not null
+    where opened_at is not null
 ),
 
 accounts as (
@@ -23,7 +24,7 @@ select
     cast(null as {{ dbt.type_string() }}) as contact_id,
     deals.opened_at as as_of_at,
     cast(deals.opened_at as date) as as_of_date,
-    case when deals.status = 'won' then 1 else 0 end as is_won,
+    case deals.status when 'won' then 1 when 'lost' then 0 end as is_won,
     deals.closed_at,
     deals.amount
 from deals

@@ -1,0 +1,68 @@
+"""The top of the command line: global options, the list of commands, and how errors look."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestration.lib.errors import UserError
+from orchestration.lib.workspace import DEFAULT_HOME, HOME_VARIABLE, Workspace
+
+#: Command -> (module, its one-line help). The help stands here so that --help imports nothing else.
+COMMANDS = {
+    "init": ("orchestration.cli.setup", "Make a workspace with commented settings files."),
+    "demo": ("orchestration.cli.demo", "Make a demo company, score it, and show what came out."),
+    "generate": ("orchestration.cli.demo", "Land a demo company's data, of any size, in the workspace."),
+    "refresh": ("orchestration.cli.run", "Load what is new, score every account, publish."),
+    "fit": ("orchestration.cli.run", "Fit a new scorecard version, then refresh."),
+    "serve": ("orchestration.cli.run", "Run the web page and the schedules on this machine."),
+    "report": ("orchestration.cli.show", "Show the top accounts, the matrix and the forecast."),
+    "explain": ("orchestration.cli.show", "Show every point of one account and its evidence."),
+    "sql": ("orchestration.cli.show", "Query the published marts."),
+    "loads": ("orchestration.cli.show", "Show what became of every file, and the rows in quarantine."),
+    "adjust": ("orchestration.cli.adjust", "Add, subtract or set points of an account, with a reason."),
+    "benchmark": ("orchestration.cli.benchmark", "Measure time and memory against one hand-written script."),
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(1)
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    help=f"The workspace. Default: the environment variable {HOME_VARIABLE}, else ./{DEFAULT_HOME}",
+)
+@click.version_option(package_name="account-scoring")
+@click.pass_context
+def main(ctx: click.Context, home: Path | None) -> None:
+    """Account scoring in your own warehouse: points that anyone can explain, and a forecast beside the targets."""
+    # Before any tool is imported: none of them may call home.
+    from orchestration.lib.job_runner import TELEMETRY_OFF
+
+    os.environ.update(TELEMETRY_OFF)
+    ctx.obj = Workspace.locate(home)

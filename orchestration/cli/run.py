@@ -1,0 +1,101 @@
+"""`scoring refresh`, `fit` and `serve`: the jobs in the foreground, and the server that runs them unattended."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import Any
+
+import click
+
+from orchestration.lib.job_runner import JobOutcome, prepare_process, run_job
+from orchestration.lib.workspace import Workspace
+
+REFRESH_JOB, FIT_JOB = "scoring_refresh", "scoring_fit"
+#: The marts are new, but a table kept its last good rows because a file broke its contract.
+EXIT_BLOCKED = 3
+
+
+def finish(outcome: JobOutcome) -> None:
+    """Say how a run ended; exit with 1 when nothing was published, with 3 when a table was blocked."""
+    for error in outcome.errors:
+        click.echo(f"Error: {error}", err=True)
+    if not outcome.success:
+        click.echo(f"Failed after {outcome.seconds:.0f} s; the published marts are as they were. Run {outcome.run_id}", err=True)
+        sys.exit(1)
+    for table in outcome.blocked:
+        click.echo(f"Blocked: {table}", err=True)
+    click.echo(f"Done in {outcome.seconds:.0f} s", err=True)
+    if outcome.blocked:
+        sys.exit(EXIT_BLOCKED)
+
+
+def _config(as_of: str, full: bool) -> dict[str, Any]:
+    return {"scoring_settings": {"as_of": as_of}, "raw_tables": {"full": full}}
+
+
+_as_of = click.option("--as-of", default="", metavar="MOMENT", help="See everything as of this ISO moment (UTC). Default: now.")
+_full = click.option("--full", is_flag=True, help="Delete the warehouse and load the whole landing zone again.")
+_quiet = click.option("--quiet", is_flag=True, help="Print errors only.")
+
+
+@click.command()
+@_as_of
+@_full
+@_quiet
+@click.pass_obj
+def refresh(workspace: Workspace, as_of: str, full: bool, quiet: bool) -> None:
+    """Load what is new, score every account, publish.
+
+    Exit status: 0 published; 1 failed, and the marts are as they were; 3 published, but a file was refused.
+    """
+    finish(run_job(workspace.require(), REFRESH_JOB, config=_config(as_of, full), quiet=quiet))
+
+
+@click.command()
+@_as_of
+@click.option("--activate", is_flag=True, help="Score with the new version at once. Without it, it stays a draft.")
+@click.option("--note", default="", help="Why the version was made; required with --activate.")
+@_quiet
+@click.pass_obj
+def fit(workspace: Workspace, as_of: str, activate: bool, note: str, quiet: bool) -> None:
+    """Fit a new scorecard version on the closed deals, then refresh."""
+    if activate and not note.strip():
+        raise click.UsageError("--activate needs --note: say why this version is to score from now on")
+    config = {**_config(as_of, False), "fitted_scorecard": {"activate": activate, "note": note or "fit by hand"}}
+    finish(run_job(workspace.require(), FIT_JOB, config=config, quiet=quiet))
+
+
+@click.command()
+@click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
+@click.pass_obj
+def serve(workspace: Workspace, port: int) -> None:
+    """Run the web page and the schedules: a refresh every five minutes, a fit every Monday, a forecast record every day.
+
+    Listens on this machine only (127.0.0.1). Stop it with Ctrl-C.
+    """
+    prepare_process(workspace.require())
+    from orchestration.lib.dbt_runner import DbtRunner
+
+    DbtRunner(workspace).prepare()
+    module = ["-m", "orchestration.definitions"]
+    commands = [
+        [sys.executable, "-m", "dagster_webserver", *module, "--host", "127.0.0.1", "--port", str(port)],
+        [sys.executable, "-m", "dagster._daemon", "run", *module],
+    ]
+    processes = [subprocess.Popen(command) for command in commands]
+    click.echo(f"http://127.0.0.1:{port}  (Ctrl-C stops it)")
+    status = 0
+    try:
+        while all(process.poll() is None for process in processes):
+            time.sleep(0.5)
+        status = next(process.returncode for process in processes if process.poll() is not None) or 1
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(timeout=30)
+    sys.exit(status)

@@ -1,0 +1,170 @@
+"""`scoring report`, `explain`, `sql` and `loads`: what the published marts say."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import click
+from rich.markup import escape
+
+from orchestration.cli import screens
+from orchestration.lib.card_store import active_card
+from orchestration.lib.errors import UserError
+from orchestration.lib.marts_reader import find_account, open_marts, rows
+from orchestration.lib.workspace import Workspace
+
+
+def print_report(workspace: Workspace, limit: int) -> None:
+    """The screen that `demo` ends with."""
+    out = screens.console()
+    card = active_card(workspace)
+    with open_marts(workspace) as con:
+        screens.show_card(out, con, card.document["card"]["verdict"] if card else [])
+        screens.show_top_accounts(out, con, limit)
+        screens.show_matrix(out, con)
+        screens.show_forecast(out, con)
+        screens.show_where(out, con, workspace)
+
+
+@click.command()
+@click.option("--top", default=10, show_default=True, type=click.IntRange(1, 1000), help="How many accounts.")
+@click.pass_obj
+def report(workspace: Workspace, top: int) -> None:
+    """Show the top accounts, the matrix and the forecast."""
+    print_report(workspace.require(), top)
+
+
+@click.command()
+@click.argument("account")
+@click.pass_obj
+def explain(workspace: Workspace, account: str) -> None:
+    """Show every point of one account and the evidence behind it.
+
+    ACCOUNT is its id or name.
+    """
+    out = screens.console()
+    with open_marts(workspace.require()) as con:
+        found = find_account(con, account)
+        out.print(f"[bold]{escape(found['account_name'])}[/bold] ({escape(found['account_id'])}), as of {found['as_of_at']:%Y-%m-%d %H:%M} UTC")
+        out.print(f"State: {found['state']} - {escape(found['state_reason'])}")
+        if found["state"] != "scored":
+            out.print("It has no points: only scored accounts are ranked.")
+            return
+        out.print(
+            f"Cell {found['cell']} -> {found['next_action']}; rank {found['rank']:,}; "
+            f"{found['total_points']} points = fit {found['fit_points']} + engagement {found['engagement_points']} "
+            f"+ adjustments {found['adjustment_points']}"
+        )
+        out.print(
+            f"A deal opened now is won with {screens.percent(found['win_probability'])} "
+            f"(90 % interval {screens.percent(found['win_probability_low'])} to {screens.percent(found['win_probability_high'])})\n"
+        )
+        contributions = rows(
+            con,
+            """
+            select c.kind, c.criterion, c.value, c.band, c.points, s.expert_points, s.deal_count, s.won_count, s.data_share_pct
+            from score_contributions as c
+            left join scorecard as s on c.criterion = s.criterion and c.band = s.band
+            where c.account_id = ?
+            order by c.kind, abs(c.points) desc, c.criterion
+            """,
+            [found["account_id"]],
+        )
+    result = screens.table(
+        f"Every point, scorecard {found['scorecard_version']}", "kind", "criterion", "value", "band", ">points", "evidence",
+    )  # fmt: skip
+    for row in contributions:
+        result.add_row(
+            row["kind"], row["criterion"].replace("_", " "), escape(row["value"] or "missing"), escape(row["band"]),
+            screens.signed(row["points"]), _evidence(row),
+        )  # fmt: skip
+    result.add_section()
+    result.add_row("", "total", "", "", str(sum(row["points"] for row in contributions)), "")
+    out.print(result)
+
+
+def _evidence(row: dict[str, Any]) -> str:
+    if row["kind"] == "adjustment":
+        return f"{row['value']} operations"
+    if not row["deal_count"]:
+        return f"no closed deals: experts' belief ({screens.signed(row['expert_points'])})"
+    return (
+        f"{row['won_count']:,} of {row['deal_count']:,} deals won; experts {screens.signed(row['expert_points'])}; "
+        f"{row['data_share_pct']:.0f} % from data"
+    )
+
+
+@click.command()
+@click.argument("query")
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.pass_obj
+def sql(workspace: Workspace, query: str, form: str) -> None:
+    """Query the published marts, read-only. Tables stand in the schema marts, which need not be written.
+
+    Example: scoring sql "select cell, count(*) from scored_accounts group by cell order by cell"
+    """
+    import duckdb
+
+    with open_marts(workspace.require()) as con:
+        try:
+            found = rows(con, query)
+        except duckdb.Error as error:
+            raise UserError(f"the query failed: {error}") from None
+    if form == "json":
+        click.echo(json.dumps([{k: _plain(v) for k, v in row.items()} for row in found], ensure_ascii=False, indent=1))
+    elif form == "csv":
+        writer = csv.writer(sys.stdout)
+        if found:
+            writer.writerow(found[0])
+            writer.writerows(row.values() for row in found)
+    elif found:
+        result = screens.table("", *found[0])
+        for row in found:
+            result.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
+        screens.console().print(result)
+    else:
+        click.echo("no rows")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, date | datetime):
+        return value.isoformat()
+    return value
+
+
+@click.command()
+@click.option("--bad", default=20, show_default=True, type=click.IntRange(0, 10_000), help="How many quarantined rows.")
+@click.pass_obj
+def loads(workspace: Workspace, bad: int) -> None:
+    """Show what became of every file, and the rows in quarantine."""
+    out = screens.console()
+    with open_marts(workspace.require()) as con:
+        files = rows(con, "select * from load_report order by source_table, arrived_at, file_name")
+        broken = rows(con, "select * from quarantined_rows order by source_table, file_name, row_no, rule limit ?", [bad])
+        count = rows(con, "select count(*) as n from quarantined_rows")[0]["n"]
+    result = screens.table(
+        "Files", "table", "file", "status", ">rows in", ">loaded", ">already there", ">quarantined", "message",
+    )  # fmt: skip
+    for row in files:
+        result.add_row(
+            row["source_table"], escape(row["file_name"] or ""), row["status"], f"{row['rows_in']:,}", f"{row['rows_loaded']:,}",
+            f"{row['rows_already_there']:,}", f"{row['rows_quarantined']:,}", escape(row["message"] or ""),
+        )  # fmt: skip
+    out.print(result)
+    if broken:
+        result = screens.table(
+            f"Quarantine: {len(broken):,} of {count:,} broken rules", "table", "file", ">row", "column", "rule", "value"
+        )
+        for row in broken:
+            result.add_row(
+                row["source_table"], escape(row["file_name"] or ""), str(row["row_no"] or ""), row["column_name"] or "",
+                escape(row["rule"]), escape(row["value"] or ""),
+            )  # fmt: skip
+        out.print(result)
