@@ -104,7 +104,8 @@ def find_edges(
     # share_below[k] = share of rows under distinct[k]: what any edge in (distinct[k-1], distinct[k]] cuts
     # off.
     share_below = np.concatenate([[0.0], np.cumsum(counts)[:-1] / len(x)])
-    # How far a cut may move for a rounder number, in share of rows: under half the distance of two cuts, so that
+    # How far a cut may move for a rounder number, in share of rows: under half the distance of two cuts,
+    # so that
     # they do not swap; less where the outcomes say which cuts matter.
     tolerance = (0.25 if supervised else 0.4) / cut_count
     edges: set[float] = set()
