@@ -1,7 +1,8 @@
 """The shape of each landed table, read from its Open Data Contract Standard file.
 
-Only the reading: a contract becomes frozen Python objects, or an error that names the file, the line and the rule.
-How rows are checked against it is in `validation`, how they are loaded in `loading`, where they come from in `sources`.
+Only the reading: a contract becomes frozen Python objects, or an error that names the file, the line and the
+rule. How rows are checked against it is in `validation`, how they are loaded in `loading`, where they come
+from in `sources`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class ContractError(UserError):
-    """A contract file breaks a rule of the standard or of this project. `problems` holds one line per broken rule."""
+    """A contract file breaks a rule of the standard or of this project.
+
+    `problems` holds one line per broken rule.
+    """
 
     def __init__(self, problems: list[str]):
         super().__init__("\n".join(problems))
@@ -60,7 +64,8 @@ class TableRule:
 class Property:
     """One column of a landed table.
 
-    `sql_type` is DuckDB's name in lower case: varchar, bigint, decimal(p,s), boolean, date or timestamp (UTC, no zone).
+    `sql_type` is DuckDB's name in lower case: varchar, bigint, decimal(p,s), boolean, date or timestamp (UTC,
+    no zone).
     """
 
     name: str
@@ -86,8 +91,8 @@ class Property:
 class Contract:
     """One landed table.
 
-    `key` holds the names of the key columns in key order. `fingerprint` changes exactly when rows would be loaded
-    differently: a reworded description does not make a table load again.
+    `key` holds the names of the key columns in key order. `fingerprint` changes exactly when rows would be
+    loaded differently: a reworded description does not make a table load again.
     """
 
     name: str
@@ -144,8 +149,9 @@ def load_contracts(directory: Path) -> dict[str, Contract]:
 
 @lru_cache(maxsize=512)
 def _read_contract(path: Path, content: bytes) -> Contract:
-    # Checking 16 files against the standard's schema costs half a second, so a file is checked once per process as
-    # long as its content stays the same. The content is an argument only to be part of the cache's key.
+    # Checking 16 files against the standard's schema costs half a second, so a file is checked once per
+    # process as long as its content stays the same. The content is an argument only to be part of the cache's
+    # key.
     data, lines = read_yaml_with_lines(path)
     problems = _schema_problems(path, data, lines)
     if problems:
@@ -164,8 +170,8 @@ def _standard_validator() -> Any:
 
 
 def _schema_problems(path: Path, data: Any, lines: dict[Location, int]) -> list[str]:
-    # The model accepts misspelt keys and the JSON schema does not; the model refuses some shapes that the schema
-    # lets pass through its alternatives: so both are asked.
+    # The model accepts misspelt keys and the JSON schema does not; the model refuses some shapes that the
+    # schema lets pass through its alternatives: so both are asked.
     problems = [
         _problem(path, lines, tuple(error.absolute_path), _shorten(error.message))
         for error in sorted(
@@ -219,17 +225,18 @@ class _Reader:
         source, _, table_name = name.partition("__")
         if not IDENTIFIER.fullmatch(source) or not IDENTIFIER.fullmatch(table_name):
             self.fail(("name",), f"must be <source>__<table> in lower case (value: {name!r})")
-        for location, value, expected in (
+        for place, value, expected in (
             (("domain",), data.get("domain"), source),
             (("schema", 0, "name"), table.get("name"), table_name),
             (("schema", 0, "physicalName"), table.get("physicalName"), name),
         ):
             if value != expected:
-                self.fail(location, f"must be {expected!r}, as the name {name!r} says (value: {value!r})")
+                self.fail(place, f"must be {expected!r}, as the name {name!r} says (value: {value!r})")
         if self.path.name != f"{name}.odcs.yaml":
             self.fail(("name",), f"the file of {name!r} must be called {name}.odcs.yaml")
 
-        properties, positions = [], {}
+        properties: list[Property] = []
+        positions: dict[str, int] = {}
         for number, item in enumerate(table.get("properties") or []):
             location: Location = ("schema", 0, "properties", number)
             prop = self.property(item, location)
@@ -249,8 +256,8 @@ class _Reader:
         for number, item in enumerate(table.get("properties") or []):
             for position, rule in enumerate(item.get("quality") or []):
                 if rule.get("type") == "custom":
-                    place: Location = ("schema", 0, "properties", number, "quality", position)
-                    self.table_rule(rule, place, properties, str(item["name"]))
+                    at: Location = ("schema", 0, "properties", number, "quality", position)
+                    self.table_rule(rule, at, properties, str(item["name"]))
         if self.problems:
             raise ContractError(self.problems)
         key = tuple(sorted(positions, key=lambda column: positions[column]))
@@ -323,7 +330,7 @@ class _Reader:
             if rule.get("metric") != "invalidValues" or rule.get("mustBe") != 0 or not values:
                 self.fail(
                     place,
-                    f"{name}: not run by the loader; write metric: invalidValues with validValues and mustBe: 0",
+                    f"{name}: not run by the loader; write metric: invalidValues with validValues, mustBe: 0",
                 )
                 continue
             if base != "varchar":

@@ -1,7 +1,7 @@
 """Writes the SQL that turns a file's columns into a contract's typed columns. No row is touched here.
 
-The rule of every cast: a value is taken exactly or not at all. What does not fit exactly becomes NULL with its text kept
-beside it, and `loading` sends that row to the quarantine.
+The rule of every cast: a value is taken exactly or not at all. What does not fit exactly becomes NULL with
+its text kept beside it, and `loading` sends that row to the quarantine.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from orchestration.lib.contracts import Contract, Property
 from orchestration.lib.ingest_reading import SourceColumn
 from orchestration.lib.sources import EPOCH_FORMATS, Format, ResolvedColumn, ResolvedHeader
 
-INTEGERS = {
-    "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
-}  # fmt: skip
+SIGNED = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
+INTEGERS = {*SIGNED, *("U" + name for name in SIGNED)}
 FLOATS = {"FLOAT", "DOUBLE"}
 TIMESTAMPS = {"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}
 ZONED = "TIMESTAMP WITH TIME ZONE"
 
+ANY_DAY = r"\d{4}-\d{1,2}-\d{1,2}"
 PLAIN_TIME = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?)?"
 ANY_TIME = (
     r"\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d{1,9})?)?( ?(Z|z|UTC|GMT|[+-]\d{2}(:?\d{2})?))?)?"
@@ -32,8 +32,8 @@ ZONE = r":\d{2}([.,]\d+)? ?(Z|z|UTC|GMT|[+-]\d{2}(:?\d{2})?)$"
 class Cast:
     """One contract column as SQL over a table with the source columns s0, s1, ...
 
-    `given` is the value before the cast (NULL where the cell is empty) and `value` the typed one, which may use the column
-    `given_name`. A row fails where `given` is there and `value` is not.
+    `given` is the value before the cast (NULL where the cell is empty) and `value` the typed one, which may
+    use the column `given_name`. A row fails where `given` is there and `value` is not.
     """
 
     prop: Property
@@ -145,7 +145,10 @@ def _without_nulls(text: str, fmt: Format) -> str:
 
 
 def _replaced(text: str, values: dict[str, str | None], others: str | None, fmt: Format) -> str:
-    """Exact values replaced; the empty cell can be named as ''. A null of the format that is not named stays null."""
+    """Exact values replaced; the empty cell can be named as ''.
+
+    A null of the format that is not named stays null.
+    """
     whens = " ".join(
         f"when {sql_text(key)} then {'null' if value is None else sql_text(value)}"
         for key, value in values.items()
@@ -159,7 +162,8 @@ def _replaced(text: str, values: dict[str, str | None], others: str | None, fmt:
 def _plain_text(raw: str, type_name: str) -> str:
     """The text of a typed value as a person would write it."""
     if type_name in FLOATS:
-        # 15 digits are what a double surely holds: 0.1 + 0.2 is 0.3. A key that pandas made a float gets its digits back.
+        # 15 digits are what a double surely holds: 0.1 + 0.2 is 0.3. A key that pandas made a float gets its
+        # digits back.
         return f"case when isnan({raw}) then null else format('{{:.15g}}', {raw}::double) end"
     if type_name == "BOOLEAN" or type_name in INTEGERS or type_name.startswith("DECIMAL"):
         return f"cast({raw} as varchar)"
@@ -192,7 +196,8 @@ def _from_text(prop: Property, given: str, fmt: Format, scale: Decimal | None, *
 
 
 def _number_from_text(prop: Property, text: str, fmt: Format, scale: Decimal | None, *, round_: bool) -> str:
-    # Without these patterns DuckDB reads 12.5 as the integer 13, 1_000 as 1000 and 12.345 as 12.35 without a word.
+    # Without these patterns DuckDB reads 12.5 as the integer 13, 1_000 as 1000 and 12.345 as 12.35 without a
+    # word.
     number = _normal_number(text, fmt)
     wide = f"try_cast({number} as decimal(38, 12))"
     if scale is not None:
@@ -208,7 +213,7 @@ def _number_from_text(prop: Property, text: str, fmt: Format, scale: Decimal | N
     if scale is not None:
         return exact
     places = prop.decimal_scale
-    fits = r"[+-]?[0-9]*(\.[0-9]{0,%d}0*)?" % places
+    fits = rf"[+-]?[0-9]*(\.[0-9]{{0,{places}}}0*)?"
     return (
         f"case when regexp_full_match({number}, '{fits}') then try_cast({number} as {prop.sql_type}) "
         f"when contains(lower({number}), 'e') then {exact} end"
@@ -216,7 +221,9 @@ def _number_from_text(prop: Property, text: str, fmt: Format, scale: Decimal | N
 
 
 def _normal_number(text: str, fmt: Format) -> str:
-    """SQL of a number with a decimal point and nothing else, NULL where the text is no number of this format."""
+    """SQL of a number with a decimal point and nothing else, NULL where the text is no number of this
+    format.
+    """
     mark = re.escape(fmt.decimal)
     plain = rf"[+-]?([0-9]+({mark}[0-9]*)?|{mark}[0-9]+)([eE][+-]?[0-9]+)?"
     pointed = text if fmt.decimal == "." else f"replace({text}, ',', '.')"
@@ -259,8 +266,9 @@ def _iso_utc(text: str, fmt: Format) -> str:
     complete = rf"regexp_replace({complete}, ' ([+-]\d{{2}}(:?\d{{2}})?)$', '\1')"
     zoned = f"timezone('UTC', try_cast({complete} as timestamptz))"
     local = _to_utc(f"try_cast({complete} as timestamp)", fmt)
+    plain = _to_utc(f"try_cast({text} as timestamp)", fmt)
     return (
-        f"case when regexp_full_match({text}, '{PLAIN_TIME}') then {_to_utc(f'try_cast({text} as timestamp)', fmt)} "
+        f"case when regexp_full_match({text}, '{PLAIN_TIME}') then {plain} "
         f"when regexp_full_match({text}, '{ANY_TIME}') then "
         f"case when regexp_matches({text}, '{ZONE}') then {zoned} else {local} end end"
     )
@@ -284,13 +292,15 @@ def _timestamp_from_text(text: str, fmt: Format) -> str:
     # A day without a time is its midnight.
     tried.extend(_to_utc(f"try_strptime({text}, {sql_text(item)})", fmt) for item in fmt.date)
     if not fmt.date:
-        day = rf"case when regexp_full_match({text}, '\d{{4}}-\d{{1,2}}-\d{{1,2}}') then try_cast({text} as timestamp) end"
+        day = f"case when regexp_full_match({text}, '{ANY_DAY}') then try_cast({text} as timestamp) end"
         tried.append(_to_utc(day, fmt))
     return f"coalesce({', '.join(tried)})"
 
 
 def _day(utc: str, fmt: Format, *, round_: bool) -> str:
-    """A day from a moment: midnight where the source lives, or midnight UTC; any other moment only if rounding is asked for."""
+    """A day from a moment: midnight where the source lives, or midnight UTC; any other moment only if
+    rounding is asked for.
+    """
     local = _to_local(utc, fmt)
     otherwise = f"else cast({local} as date) " if round_ else ""
     return (
@@ -302,9 +312,7 @@ def _day(utc: str, fmt: Format, *, round_: bool) -> str:
 def _date_from_text(text: str, fmt: Format, *, round_: bool) -> str:
     tried = [f"cast(try_strptime({text}, {sql_text(item)}) as date)" for item in fmt.date]
     if not tried:
-        tried = [
-            rf"case when regexp_full_match({text}, '\d{{4}}-\d{{1,2}}-\d{{1,2}}') then try_cast({text} as date) end"
-        ]
+        tried = [f"case when regexp_full_match({text}, '{ANY_DAY}') then try_cast({text} as date) end"]
     tried.append(_day(f"({_timestamp_from_text(text, fmt)})", fmt, round_=round_))
     return f"coalesce({', '.join(tried)})"
 
@@ -320,7 +328,8 @@ def _from_typed(
     if base in ("bigint", "decimal") or (base == "boolean" and type_name != "BOOLEAN"):
         if type_name in INTEGERS and base == "bigint" and scale is None:
             return Cast(prop, given, raw, given if type_name == "BIGINT" else f"try_cast({given} as bigint)")
-        # Through its text: one rule of exactness for all numbers, and a typed number has a decimal point everywhere.
+        # Through its text: one rule of exactness for all numbers, and a typed number has a decimal point
+        # everywhere.
         own = fmt.model_copy(update={"decimal": ".", "thousands": None})
         text = _as_text(raw, type_name, own)
         return Cast(prop, given, text, _from_text(prop, given, own, scale, round_=round_))

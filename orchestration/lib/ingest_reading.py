@@ -1,7 +1,7 @@
 """Reads one landed file, CSV, JSON Lines or Parquet, as Arrow tables of source columns with row numbers.
 
-Only the reading: nothing is mapped, cast or judged here (that is `ingest_casting` and `validation`), except what cannot be
-read at all: a broken line becomes a `Reject`, a broken file an `UnreadableFileError`.
+Only the reading: nothing is mapped, cast or judged here (that is `ingest_casting` and `validation`), except
+what cannot be read at all: a broken line becomes a `Reject`, a broken file an `UnreadableFileError`.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ class OpenedFile:
         return "header_only" if self.columns else "empty"
 
     def chunks(self) -> Iterator[pa.Table]:
-        """Tables with `_row` (int64, from 1) and the source columns s0, s1, ...; rejected rows are not among them.
+        """Tables with `_row` (int64, from 1) and the source columns s0, s1, ...; rejected rows are not among
+        them.
 
         Raises
         ------
@@ -150,8 +151,8 @@ class OpenedFile:
             )
 
     def _check_header(self, table: pa.Table) -> None:
-        # Two readers look at a CSV header (Python's for the names, DuckDB's for the rows); should they ever disagree
-        # where it ends, a data row would be taken for it.
+        # Two readers look at a CSV header (Python's for the names, DuckDB's for the rows); should they ever
+        # disagree where it ends, a data row would be taken for it.
         found = [
             str(table.column(number)[0].as_py() or "").strip().lstrip("\ufeff")
             for number in range(len(self.columns))
@@ -223,7 +224,10 @@ def _kind(path: Path, name: str) -> str:
 
 
 def _decompressed(path: Path, name: str, folder: Path) -> Path:
-    """The path of the plain content. Read in Python: DuckDB takes a gzip file that is cut off for a whole one."""
+    """The path of the plain content.
+
+    Read in Python: DuckDB takes a gzip file that is cut off for a whole one.
+    """
     _, compression = _suffixes(name)
     if not compression:
         return path
@@ -259,7 +263,7 @@ def _decompressor(path: Path, compression: str) -> BinaryIO:
         return lzma.open(path, "rb")  # type: ignore[return-value]
     import pyarrow as pa
 
-    return pa.input_stream(str(path), compression="zstd")  # type: ignore[no-any-return]
+    return pa.input_stream(str(path), compression="zstd")
 
 
 def _unzip(path: Path, target: BinaryIO) -> None:
@@ -326,19 +330,19 @@ def _open_csv(connection: duckdb.DuckDBPyConnection, path: Path, name: str, fmt:
     names = [f"s{number}" for number in range(len(header))]
     columns = "{" + ", ".join(f"'{name}': 'VARCHAR'" for name in names) + "}"
     escape = fmt.quote if fmt.escape is None else fmt.escape
-    # Columns are given by position under names of our own: the header is matched in `sources.resolve_header`, because
-    # DuckDB's `columns` would rename the file's columns by position without a word.
+    # Columns are given by position under names of our own: the header is matched in `sources.resolve_header`,
+    # because DuckDB's `columns` would rename the file's columns by position without a word.
     reader = (
         f"read_csv({_file_pattern(path)}, columns={columns}, auto_detect=false, header=false, "
-        f"delim={_quoted(delimiter)}, quote={_quoted(fmt.quote)}, escape={_quoted(escape)}, store_rejects=true, "
-        "rejects_table='csv_rejects', rejects_scan='csv_scans', rejects_limit=0)"
+        f"delim={_quoted(delimiter)}, quote={_quoted(fmt.quote)}, escape={_quoted(escape)}, "
+        "store_rejects=true, rejects_table='csv_rejects', rejects_scan='csv_scans', rejects_limit=0)"
     )
     for table in ("csv_rejects", "csv_scans"):
         connection.execute(f"drop table if exists {table}")
     # Every column is counted so that every column is read: text that is not UTF-8 shows only then.
     counted = ", ".join(f"count({name})" for name in names)
-    counts = connection.execute(f"select count(*), {counted} from {reader}").fetchone()
-    assert counts is not None
+    # Broken lines are written down when the result has been read to its end, so fetchone() would lose them.
+    (counts,) = connection.execute(f"select count(*), {counted} from {reader}").fetchall()
     # With one column an empty line is a row with an empty cell; with more it is no row.
     header_rows = 1 + (blank if len(header) == 1 else 0)
     rejects = _csv_rejects(connection, path, header_rows if len(header) == 1 else blank + 1)
@@ -356,13 +360,12 @@ def _open_csv(connection: duckdb.DuckDBPyConnection, path: Path, name: str, fmt:
 
 
 def _csv_rejects(connection: duckdb.DuckDBPyConnection, path: Path, header_line: int) -> list[Reject]:
-    # DuckDB makes the table at the first broken line only.
-    if not connection.execute("select 1 from duckdb_tables() where table_name = 'csv_rejects'").fetchone():
-        return []
     found = connection.execute(
         "select line, line_byte_position, min(error_type::varchar), min(error_message), min(csv_line) "
         "from csv_rejects group by line, line_byte_position order by line, line_byte_position"
     ).fetchall()
+    if not found:
+        return []
     if found[0][0] <= header_line:
         raise UnreadableFileError(f"the header cannot be read: {found[0][3]}")
     blank_lines = _blank_lines(path, found[-1][1])
@@ -412,7 +415,8 @@ def _delimiter(path: Path, quote: str) -> str:
 def _header(path: Path, delimiter: str, fmt: Format) -> tuple[int, list[str]]:
     """(number of blank lines before the header, names in the header)."""
     try:
-        with path.open("r", encoding="utf-8-sig", newline="") as file:
+        # What is not UTF-8 below the header is the business of the row that it stands in.
+        with path.open("r", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.reader(
                 file,
                 delimiter=delimiter,
@@ -423,13 +427,12 @@ def _header(path: Path, delimiter: str, fmt: Format) -> tuple[int, list[str]]:
             for blank in itertools.count():
                 names = next(reader)
                 if names:
+                    "".join(names).encode("utf-8")  # raises where a byte could not be decoded
                     return blank, names
     except StopIteration:
         return 0, []
-    except UnicodeDecodeError as error:
-        raise UnreadableFileError(
-            f"the text is not UTF-8 ({error.reason}); say its encoding in sources.yml"
-        ) from error
+    except UnicodeEncodeError:
+        raise UnreadableFileError("the header is not UTF-8; say its encoding in sources.yml") from None
     except csv.Error as error:
         raise UnreadableFileError(f"the header cannot be read: {error}") from error
     raise AssertionError("unreachable")
@@ -437,11 +440,16 @@ def _header(path: Path, delimiter: str, fmt: Format) -> tuple[int, list[str]]:
 
 def _open_jsonl(connection: duckdb.DuckDBPyConnection, path: Path) -> OpenedFile:
     reader = f"read_csv({_file_pattern(path)}, {LINE_OPTIONS})"
-    is_object = "coalesce(json_valid(line) and json_type(line) = 'OBJECT', false)"
+    with path.open("r", encoding="utf-8-sig", errors="replace") as file:
+        start = next((line.lstrip() for line in file if line.strip()), "")
+    if start.startswith("["):
+        raise UnreadableFileError("the file is one JSON array; JSON Lines has one object per line")
+    is_object = "(case when json_valid(line) then json_type(line) = 'OBJECT' else false end)"
     is_blank = "coalesce(trim(line, ' \t\r\ufeff') = '', true)"
     numbered = f"select row_number() over () as n, ltrim(line, '\ufeff') as line from {reader}"
     bad = connection.execute(
-        f"select n, case when {is_blank} then null else line end from ({numbered}) where not {is_object} order by n"
+        f"select n, case when {is_blank} then null else line end from ({numbered}) "
+        f"where not {is_object} order by n"
     ).fetchall()
     total = connection.execute(f"select count(*) from {reader}").fetchone()
     assert total is not None

@@ -1,7 +1,8 @@
 """The landing zone: a verbatim, immutable copy of every file that ever came in, named by arrival and content.
 
-Everything about names and copies is here; nothing looks into a file. What a file holds is the business of `loading`.
-A crash at any instant leaves either no copy or a whole one: files are written under a temporary name, synced, renamed.
+Everything about names and copies is here; nothing looks into a file. What a file holds is the business of
+`loading`. A crash at any instant leaves either no copy or a whole one: files are written under a temporary
+name, synced, renamed.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ TEMPORARY_SUFFIXES = (
 )
 NOT_DATA = {".ds_store", ".gitkeep", ".gitignore", ".keep", "thumbs.db", "desktop.ini"}
 MEMO_NAME = ".collected.json"
-# A file can change twice within one tick of a coarse clock (2 s on some shares), so a younger one is never memoised.
+# A file can change twice within one tick of a coarse clock (2 s on some shares), so a younger one is never
+# memoised.
 CLOCK_TICK_SECONDS = 2.0
 COPY_BLOCK = 1 << 20
 LEFTOVER_SECONDS = 3600.0
@@ -54,7 +56,10 @@ MAX_NAME_BYTES = 200  # with arrival and hash before it, under the usual limit o
 
 @dataclass(frozen=True)
 class LandedFile:
-    """One file of the landing zone. `arrived_at` is naive UTC; `sha12` the first 12 hex digits of its SHA-256."""
+    """One file of the landing zone.
+
+    `arrived_at` is naive UTC; `sha12` the first 12 hex digits of its SHA-256.
+    """
 
     source_table: str
     path: Path
@@ -103,10 +108,11 @@ def collect(
     contracts, sources : dict
         By the contract's name.
     now : datetime, optional
-        Moment of arrival (UTC); the clock's when not given. Within a table arrivals always increase: a moment that is not
-        later than the last one is moved to the microsecond after it.
+        Moment of arrival (UTC); the clock's when not given. Within a table arrivals always increase: a moment
+        that is not later than the last one is moved to the microsecond after it.
     settle_seconds : float
-        A file that was modified this short a time ago may still be being written, and waits for the next collection.
+        A file that was modified this short a time ago may still be being written, and waits for the next
+        collection.
     """
     moment = _naive_utc(now)
     workspace.landing.mkdir(parents=True, exist_ok=True)
@@ -132,7 +138,8 @@ def collect(
 def land_file(workspace: Workspace, table_name: str, path: Path, now: datetime | None = None) -> LandedFile:
     """Copy one file into the landing zone of `<source>__<table>`, also of tables without a contract.
 
-    Where the newest landed file of the same name has the same content, that one is returned and nothing is written.
+    Where the newest landed file of the same name has the same content, that one is returned and nothing is
+    written.
 
     Raises
     ------
@@ -155,9 +162,11 @@ def land_file(workspace: Workspace, table_name: str, path: Path, now: datetime |
 def landing_file(
     workspace: Workspace, table_name: str, name: str, arrived_at: datetime | None = None
 ) -> Iterator[Path]:
-    """Land a file that the caller writes: yields a temporary path in the landing zone, renamed when the block ends.
+    """Land a file that the caller writes: yields a temporary path in the landing zone, renamed when the block
+    ends.
 
-    Nothing lands when the block raises. Where the newest landed file of the same name has the same content, the new one is dropped.
+    Nothing lands when the block raises. Where the newest landed file of the same name has the same content,
+    the new one is dropped.
 
     Examples
     --------
@@ -175,7 +184,10 @@ def landing_file(
 
 
 def landed_files(workspace: Workspace, table_name: str) -> list[LandedFile]:
-    """The landed files of a table in order of arrival (then of content). Temporary and foreign names are not among them."""
+    """The landed files of a table in order of arrival (then of content).
+
+    Temporary and foreign names are not among them.
+    """
     return list(_Table(workspace, table_name).files())
 
 
@@ -251,7 +263,9 @@ class _Table:
             temporary.unlink(missing_ok=True)
 
     def keep(self, temporary: Path, name: str, sha256: str, moment: datetime) -> LandedFile:
-        """Rename a whole temporary file to its landed name, unless the newest file of that name is the same."""
+        """Rename a whole temporary file to its landed name, unless the newest file of that name is the
+        same.
+        """
         original_name = _landing_name(name)
         files = self.files()
         newest = self.newest_named(original_name)
@@ -305,7 +319,8 @@ class _Collector:
                 )
                 continue
             if path.exists():
-                # `keep` found the same content under the same name: the stray is a second copy of a landed file.
+                # `keep` found the same content under the same name: the stray is a second copy of a landed
+                # file.
                 path.unlink()
             else:
                 self.landed.append(adopted)
@@ -340,7 +355,8 @@ class _Collector:
             self.memo.remember(path, before, sha256)
         newest = self.table.newest_named(_landing_name(name))
         if newest is not None:
-            # The same name again: silent when unchanged. A file that went back to an earlier content is a change.
+            # The same name again: silent when unchanged. A file that went back to an earlier content is a
+            # change.
             if newest.sha12 == sha256[:12]:
                 return
         else:
@@ -363,7 +379,8 @@ class _Collector:
         if lowered.startswith((".", "~")) or lowered.endswith(TEMPORARY_SUFFIXES):
             self.note(name, "waiting", f"{path} has a temporary name")
             return False
-        # A date in the future (a clock that is wrong) says nothing about now, so it does not keep a file waiting.
+        # A date in the future (a clock that is wrong) says nothing about now, so it does not keep a file
+        # waiting.
         if 0 <= time.time() - path.stat().st_mtime < self.settle_seconds:
             self.note(name, "waiting", f"{path} was modified less than {self.settle_seconds:g} s ago")
             return False
@@ -371,7 +388,10 @@ class _Collector:
 
 
 class _Memo:
-    """Remembers the hash of files that did not change, by path, size, time and inode. Losing it only costs time."""
+    """Remembers the hash of files that did not change, by path, size, time and inode.
+
+    Losing it only costs time.
+    """
 
     def __init__(self, path: Path, known: dict[str, list[object]]):
         self.path = path

@@ -1,8 +1,8 @@
 """Loads landed files into the warehouse: each file once, in one transaction, every row of it accounted for.
 
-Here stands the ledger (`load.files`), what counts as already there, when a file is refused and when a table is loaded
-anew. How a file is read is in `ingest_reading`, how text becomes typed values in `ingest_casting`, which rows break a
-rule in `validation`. Nothing here collects files: that is `landing`.
+Here stands the ledger (`load.files`), what counts as already there, when a file is refused and when a table
+is loaded anew. How a file is read is in `ingest_reading`, how text becomes typed values in `ingest_casting`,
+which rows break a rule in `validation`. Nothing here collects files: that is `landing`.
 """
 
 from __future__ import annotations
@@ -80,7 +80,10 @@ NOTICE_COLUMNS = (
 
 
 class BalanceError(AssertionError):
-    """Rows in are not rows loaded + already there + quarantined: a fault of the loader. The file was not committed."""
+    """Rows in are not rows loaded + already there + quarantined: a fault of the loader.
+
+    The file was not committed.
+    """
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ class LoadResult:
     tables : dict
         Counts of this load by table; every table is there.
     failures : tuple of Failure
-        Files that were refused or unreadable and that no later good file of the same table has followed, also from earlier loads.
+        Files that were refused or unreadable and that no later good file of the same table has followed, also
+        from earlier loads.
     notices : tuple of str
         What is worth knowing and blocks nothing.
     """
@@ -173,7 +177,8 @@ class _Tally:
 def create_tables(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contract]) -> None:
     """Create the schemas raw, quarantine and load with the tables of all contracts, where they are missing.
 
-    A table whose columns are no longer those of its contract is emptied and made anew, to be loaded from the landing zone.
+    A table whose columns are no longer those of its contract is emptied and made anew, to be loaded from the
+    landing zone.
     """
     for schema in ("raw", "quarantine", "load"):
         con.execute(f"create schema if not exists {schema}")
@@ -182,7 +187,8 @@ def create_tables(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contract]
     existing: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for schema, table, column, sql_type in con.execute(
         "select table_schema, table_name, column_name, lower(data_type) from information_schema.columns "
-        "where table_catalog = current_database() and table_schema in ('raw', 'quarantine') order by ordinal_position"
+        "where table_catalog = current_database() and table_schema in ('raw', 'quarantine') "
+        "order by ordinal_position"
     ).fetchall():
         existing.setdefault((schema, table), []).append((column, sql_type))
     for name, contract in contracts.items():
@@ -204,7 +210,9 @@ def _create(
 
 
 def _reset(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
-    """Make a table empty and forget its files, all at once: whatever happens later, the rest is loaded again."""
+    """Make a table empty and forget its files, all at once: whatever happens later, the rest is loaded
+    again.
+    """
     with _transaction(con):
         for schema, table, columns in (
             ("raw", contract.name, _raw_columns(contract)),
@@ -248,9 +256,9 @@ def load(
 
     Notes
     -----
-    A table is emptied and loaded anew when its contract, its mapping, DuckDB's or the loader's version changed, when a landed
-    file is gone, or when one came in whose arrival is earlier than what is loaded: its content is always that of
-    its landed files in their order of arrival.
+    A table is emptied and loaded anew when its contract, its mapping, DuckDB's or the loader's version
+    changed, when a landed file is gone, or when one came in whose arrival is earlier than what is loaded: its
+    content is always that of its landed files in their order of arrival.
     """
     _remove_leftovers(workspace)
     create_tables(con, contracts)
@@ -343,7 +351,6 @@ class _TableLoader:
                     raise UnreadableFileError(
                         "the landed file is no longer what its name says: its content was changed"
                     )
-                # An absolute path, because DuckDB's readers take a path as a pattern of its own.
                 opened = open_file(reading, landed.path, landed.original_name, self.source.format, folder)
                 outcome = work.run(opened)
             except UnreadableFileError as error:
@@ -422,7 +429,8 @@ class _FileLoad:
             return None
         return (
             f"at least {bad:,} of {row_count:,} rows are bad, more than the share of "
-            f"{self.loader.source.max_bad_share:g} that sources.yml allows (max_bad_share); most: {self.tally.worst()}"
+            f"{self.loader.source.max_bad_share:g} that sources.yml allows (max_bad_share); "
+            f"most: {self.tally.worst()}"
         )
 
     def load_chunk(self, chunk: pa.Table, plan: CastPlan, opened: OpenedFile) -> tuple[int, int]:
@@ -445,7 +453,8 @@ class _FileLoad:
         fails = " or ".join(_fails(cast.given_name, cast.prop.name) for cast in plan.casts if cast.can_fail)
         names = ", ".join(sql_name(prop.name) for prop in self.contract.properties)
         key = ", ".join(sql_name(name) for name in self.contract.key)
-        # Names and values with separators that text does not hold; a column that is empty or not in the file is the same.
+        # Names and values with separators that text does not hold; a column that is empty or not in the file
+        # is the same.
         fields = ", ".join(
             f"case when c{number} is not null then {sql_text(name)} || chr(30) || c{number} end"
             for number, (name, _) in sorted(enumerate(plan.custom), key=lambda item: item[1][0])
@@ -459,12 +468,16 @@ class _FileLoad:
         )
 
     def find_bad_rows(self, plan: CastPlan, opened: OpenedFile) -> int:
-        """Make the temporary table `bad_rows` (one row per broken rule) and keep it. Returns the number of bad rows."""
+        """Make the temporary table `bad_rows` (one row per broken rule) and keep it.
+
+        Returns the number of bad rows.
+        """
         import pyarrow as pa
 
-        con, contract = self.con, self.contract
+        con = self.con
         con.execute(
-            "create or replace temp table bad_rows (row bigint, column_name varchar, rule varchar, value varchar)"
+            "create or replace temp table bad_rows "
+            "(row bigint, column_name varchar, rule varchar, value varchar)"
         )
         failed = con.execute("select count(*) from typed where _fails").fetchone()
         if failed and failed[0]:
@@ -474,12 +487,19 @@ class _FileLoad:
                         f"insert into bad_rows select _row, {sql_text(cast.prop.name)}, "
                         f"{sql_text('type ' + cast.prop.sql_type)}, {cast.given_name}::varchar "
                         f"from (select _row, {cast.given_name}, {cast.value}::{cast.prop.sql_type} as value "
-                        f"from ({_given_sql(plan)}) semi join (select _row from typed where _fails) using (_row)) "
+                        f"from ({_given_sql(plan)}) "
+                        "semi join (select _row from typed where _fails) using (_row)) "
                         f"where {_fails(cast.given_name, 'value')}"
                     )
-        columns = ", ".join(sql_name(name) for name in self.loader.checker.columns)
+        checker = self.loader.checker
+        columns = ", ".join(
+            f"case when {sql_name(name)} is not null then true end as {sql_name(name)}"
+            if name in checker.presence_columns
+            else sql_name(name)
+            for name in checker.columns
+        )
         checked = con.execute(f"select _row, {columns} from typed where not _fails").to_arrow_table()
-        for broken in self.loader.checker.check(checked):
+        for broken in checker.check(checked):
             rows = checked.select(["_row", *broken.rule.columns]).take(pa.array(broken.positions))
             count = rows.num_rows
             listed = pa.table(
@@ -517,8 +537,9 @@ class _FileLoad:
     def find_new_rows(self) -> None:
         """Make the temporary table `new_rows`: good rows that say something that raw does not say yet.
 
-        A row says nothing new when the version of its key that it would follow, in the order that staging uses, is
-        identical: then no moment in time sees a difference. So A, B, A loads three versions and A, A only one.
+        A row says nothing new when the version of its key that it would follow, in the order that staging
+        uses, is identical: then no moment in time sees a difference. So A, B, A loads three versions and A, A
+        only one.
         """
         con, loader = self.con, self.loader
         con.execute(
@@ -547,8 +568,8 @@ class _FileLoad:
                     _arrived_at, _file, _row, false as is_candidate
                 from {loader.raw} where rowid in (select id from known_ids)
                 union all
-                select _key_hash, _row_hash, version_at, {_timestamp(self.landed.arrived_at)}, {file}, _row, true
-                from good
+                select _key_hash, _row_hash, version_at, {_timestamp(self.landed.arrived_at)}, {file}, _row,
+                true from good
             ),
             ordered as (
                 select _row, is_candidate, _row_hash, lag(_row_hash) over (
@@ -563,15 +584,22 @@ class _FileLoad:
     def insert(self, plan: CastPlan) -> int:
         """Insert the new rows and their custom columns. Returns the number of rows."""
         con = self.con
+        counted = con.execute(
+            "select (select count(*) from new_rows), (select count(*) from typed)"
+        ).fetchone()
+        assert counted is not None
+        new_count, typed_count = counted
+        # Nearly always all rows are new: then nothing is joined.
+        chosen = "" if new_count == typed_count else "semi join new_rows using (_row)"
         names = ", ".join(sql_name(name) for name in self.contract.column_names)
         origin = f"{sql_text(self.landed.file)}, _row, {_timestamp(self.landed.arrived_at)}"
         con.execute(
             f"insert into {self.loader.raw} select {names}, _key_hash, _row_hash, {origin} "
-            "from typed semi join new_rows using (_row) order by _row"
+            f"from typed {chosen}"
         )
         if plan.custom:
             fields = " union all ".join(
-                f"select _row, {sql_text(name)} as field, c{number} as value, {number} as position from fields "
+                f"select _row, {sql_text(name)} as field, c{number} as value from fields "
                 f"where c{number} is not null"
                 for number, (name, _) in enumerate(plan.custom)
             )
@@ -580,15 +608,15 @@ class _FileLoad:
             )
             con.execute(
                 f"insert into {self.loader.custom} with fields as (select _row, {customs} from source_rows "
-                f"semi join new_rows using (_row)) select {sql_text(self.landed.file)}, _row, field, value "
-                f"from ({fields}) order by _row, position"
+                f"{chosen}) select {sql_text(self.landed.file)}, _row, field, value "
+                f"from ({fields})"
             )
-        counted = con.execute("select count(*) from new_rows").fetchone()
-        assert counted is not None
-        return int(counted[0])
+        return int(new_count)
 
     def refuse(self, row_count: int, message: str) -> _Outcome:
-        """Nothing of the file is loaded; what is known of its bad rows is kept, with one line for the whole file."""
+        """Nothing of the file is loaded; what is known of its bad rows is kept, with one line for the whole
+        file.
+        """
         self.kept_bad_rows.add_file(message)
         return self.give_up(_Outcome("refused", message, rows_in=row_count, quarantined=row_count))
 
@@ -615,8 +643,9 @@ class _FileLoad:
         if reader is not None:
             self.con.register("kept_bad_rows", reader)
             self.con.execute(
-                f"insert into {self.loader.quarantine} select {sql_text(landed.file)}, row, column_name, rule, value, "
-                f"record, {_timestamp(now)} from kept_bad_rows"
+                f"insert into {self.loader.quarantine} "
+                f"select {sql_text(landed.file)}, row, column_name, rule, value, record, {_timestamp(now)} "
+                "from kept_bad_rows"
             )
             self.con.unregister("kept_bad_rows")
         values = [
@@ -656,7 +685,9 @@ class _FileLoad:
 
 
 class _BadRows:
-    """Quarantine rows of one file, kept outside of the transaction: a refused file's rows outlive its rollback."""
+    """Quarantine rows of one file, kept outside of the transaction: a refused file's rows outlive its
+    rollback.
+    """
 
     def __init__(self, path: Path):
         self.path = path

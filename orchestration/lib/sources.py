@@ -1,4 +1,4 @@
-"""`sources.yml`: where each contract's data comes from, how it is written, and how its columns and values map.
+"""`sources.yml`: where each contract's data comes from, how it is written, and how its columns map.
 
 Only the settings and the resolving of names: files are collected by `landing` and read by `loading`.
 """
@@ -26,8 +26,8 @@ DELIMITER_NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 
 
 def _text(value: Any) -> Any:
-    # A value of another system is text for us, even where YAML sees a number or a date; but a boolean has lost its
-    # spelling (yes, on, true), so it cannot be given back.
+    # A value of another system is text for us, even where YAML sees a number or a date; but a boolean has
+    # lost its spelling (yes, on, true), so it cannot be given back.
     if isinstance(value, bool):
         raise ValueError(f"put quotes around it: YAML reads it as the boolean {value}")
     return str(value) if value is not None and not isinstance(value, dict | list | str) else value
@@ -50,7 +50,10 @@ class _Settings(BaseModel):
 
 
 class Format(_Settings):
-    """How the text of a source's files is to be read. What is not said is the usual: comma, UTF-8, ISO dates, UTC."""
+    """How the text of a source's files is to be read.
+
+    What is not said is the usual: comma, UTF-8, ISO dates, UTC.
+    """
 
     type: Literal["csv", "jsonl", "parquet"] | None = None
     delimiter: str | None = None
@@ -190,14 +193,18 @@ class TableSource:
 
     @property
     def fingerprint(self) -> str:
-        """Changes exactly when a landed file would be loaded differently; where files are collected does not count."""
+        """Changes exactly when a landed file would be loaded differently; where files are collected does not
+        count.
+        """
         shape = self.settings.model_dump(mode="json", by_alias=True, exclude={"files"})
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class ResolvedColumn:
-    """One contract column and the position of the source column that feeds it (None: constant or always empty)."""
+    """One contract column and the position of the source column that feeds it (None: constant or always
+    empty).
+    """
 
     name: str
     position: int | None
@@ -208,7 +215,8 @@ class ResolvedColumn:
 class ResolvedHeader:
     """What each column of a file is used for.
 
-    `custom` holds (name, position) of the columns that pass through; `problems` why the file cannot be loaded.
+    `custom` holds (name, position) of the columns that pass through; `problems` why the file cannot be
+    loaded.
     """
 
     columns: tuple[ResolvedColumn, ...]
@@ -222,7 +230,8 @@ def read_sources(path: Path, contracts: dict[str, Contract]) -> dict[str, TableS
     Returns
     -------
     dict
-        One TableSource for every contract, also for those that the file does not name: these read their inbox folder.
+        One TableSource for every contract, also for those that the file does not name: these read their inbox
+        folder.
 
     Raises
     ------
@@ -263,7 +272,7 @@ def read_sources(path: Path, contracts: dict[str, Contract]) -> dict[str, TableS
                 ):
                     fail(
                         place,
-                        f"scale is for numbers, and this column is {contract.property_named(column).sql_type}",
+                        f"scale is for numbers; this column is {contract.property_named(column).sql_type}",
                     )
     if problems:
         raise SettingsError(problems)
@@ -311,14 +320,16 @@ def resolve_header(contract: Contract, source: TableSource, header: Sequence[str
                 position = None
             if position is None and prop.required:
                 problems.append(
-                    f"the required column {prop.name!r} is missing and sources.yml maps no other column to it; {listing}"
+                    f"the required column {prop.name!r} is missing, and sources.yml maps no other to it; "
+                    f"{listing}"
                 )
         elif mapping.source is not None:
             position = find(mapping.source.strip())
             if position is None and (prop.required or not mapping.optional):
                 hint = _did_you_mean(mapping.source, names)
                 problems.append(
-                    f"the column {mapping.source!r}, which sources.yml maps to {prop.name!r}, is missing{hint}; {listing}"
+                    f"the column {mapping.source!r}, mapped to {prop.name!r} in sources.yml, is missing"
+                    f"{hint}; {listing}"
                 )
         if position is not None:
             used.add(position)
@@ -342,9 +353,9 @@ def _did_you_mean(name: str, known: Any) -> str:
 DEFAULT_SOURCES_YML = """\
 # Where each table's data comes from and how it is written.
 #
-# With nothing below, every table reads the files that you put into inbox/<source>/<table>/ of this workspace, with the
-# column names of the contracts (data_contracts/sources/). Files may be CSV, JSON Lines or Parquet, also as
-# .gz, .zst, .bz2, .xz or .zip. Each file is copied to landing/ once; landing/ is what everything is rebuilt from.
+# With nothing below, every table reads the files that you put into inbox/<source>/<table>/ of this workspace,
+# with the column names of the contracts (data_contracts/sources/). Files may be CSV, JSON Lines or Parquet,
+# also as .gz, .zst, .bz2, .xz or .zip. Each file is copied to landing/ once, the base of everything else.
 #
 # sources:
 #   <source>:                     # crm, web, email, social, survey, market, scoring
@@ -360,25 +371,25 @@ DEFAULT_SOURCES_YML = """\
 #         decimal: ","            # .
 #         thousands: "."          # none
 #         date: "%d.%m.%Y"        # one format or a list; without it: 2024-12-31
-#         timestamp: "%d.%m.%Y %H:%M"   # also epoch_s or epoch_ms; without it: 2024-12-31 23:59:59, 2024-12-31T23:59:59Z
+#         timestamp: "%d.%m.%Y %H:%M"   # also epoch_s, epoch_ms; without it: 2024-12-31T23:59:59Z
 #         timezone: Europe/Berlin # of times that name no zone; UTC
 #         nulls: ["", "NULL"]     # what stands for an empty cell; [""]
 #         true_values: ["ja", "1"]      # without it: true t yes y 1, in any case
 #         false_values: ["nein", "0"]   # without it: false f no n 0
 #       columns:                  # contract column: source column; the same names need no line
 #         account_id: Id
-#         industry: {from: Branche, values: {technolgy: technology}}    # replace exact values, let others pass
+#         industry: {from: Branche, values: {technolgy: technology}}    # exact values; others pass
 #         status: {from: Stage, values: {"Closed Won": won, "Closed Lost": lost}, others: open}   # all others
 #         annual_revenue: {from: Umsatz in Mio, scale: 1000000}         # multiply
-#         amount: {from: Betrag, round: true}       # to the column's decimals (or a time to its day); without it
-#                                                   # a value that does not fit exactly goes to the quarantine
+#         amount: {from: Betrag, round: true}       # to the column's decimals (a time to its day);
+#                                                   # else what does not fit exactly is quarantined
 #         currency: {value: EUR}                    # the same in every row
 #         region: {from: Gebiet, optional: true}    # older files need not have it
 #       ignore: [InternalNotes]   # columns that are neither mapped nor kept
 #       max_bad_share: 0.2        # a file with a larger share of bad rows is refused as a whole
 #
-# A source column may feed several contract columns. A column that nothing names passes through: it can be scored
-# by its own name in scorecard.yml.
+# A source column may feed several contract columns. A column that nothing names passes through: it can be
+# scored by its own name in scorecard.yml.
 #
 # Salesforce (Data Export or Data Loader, one CSV per object):
 #

@@ -1,0 +1,154 @@
+"""Contract rules on rows: which rows are named, that nulls pass but for "required", no rule is skipped."""
+
+from __future__ import annotations
+
+import datetime as dt
+import subprocess
+import sys
+from dataclasses import replace
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+
+from orchestration.lib.contracts import TableRule, load_contracts
+from orchestration.lib.validation import RuleChecker, RuleError, rules_of
+from orchestration.lib.workspace import PROJECT_ROOT, SOURCE_CONTRACTS
+
+CONTRACTS = load_contracts(SOURCE_CONTRACTS)
+DEALS = CONTRACTS["crm__opportunities"]
+JUNE, JULY = dt.datetime(2024, 6, 1), dt.datetime(2024, 7, 1)
+
+
+def deals(rows: list[dict]) -> pa.Table:
+    schema = pa.schema(
+        [
+            ("opportunity_id", pa.string()),
+            ("status", pa.string()),
+            ("amount", pa.decimal128(18, 2)),
+            ("opened_at", pa.timestamp("us")),
+            ("closed_at", pa.timestamp("us")),
+        ]
+    )
+    return pa.Table.from_pylist(
+        [{"opportunity_id": "1", "status": "open"} | row for row in rows], schema=schema
+    )
+
+
+def broken(checker: RuleChecker, table: pa.Table) -> dict[str, list[int]]:
+    return {
+        f"{','.join(item.rule.columns)}: {item.rule.text}": item.positions for item in checker.check(table)
+    }
+
+
+def test_check__good_rows_break_nothing():
+    table = deals([{}, {"status": "won", "opened_at": JUNE, "closed_at": JULY, "amount": Decimal("0.00")}])
+    assert RuleChecker(DEALS).check(table) == []
+
+
+def test_check__names_the_rows_of_every_rule():
+    table = deals(
+        [
+            {},
+            {"opportunity_id": None},
+            {"status": "maybe"},
+            {"status": None},
+            {"amount": Decimal("-0.01")},
+            {"status": "won"},
+            {"opened_at": JULY, "closed_at": JUNE},
+            {"opened_at": JUNE, "closed_at": JUNE},
+            {"status": "lost", "opportunity_id": None},
+        ]
+    )
+    assert broken(RuleChecker(DEALS), table) == {
+        "opportunity_id: required": [1, 8],
+        "status: required": [3],
+        "status: one of open, won, lost": [2],
+        "amount: 0 to 9000000000000": [4],
+        "closed_at: a won or lost deal has a close time": [5, 8],
+        "closed_at,opened_at: a deal closes after it opened": [6],
+    }
+
+
+def test_check__pattern_is_searched_and_nulls_pass():
+    table = pa.table(
+        {
+            "contact_id": ["1", "2", "3", "4"],
+            "email": ["a@b.example", None, "no mail", "a@b@c.example"],
+            "birth_year": pa.array([1900, None, 1899, 2200], pa.int64()),
+        }
+    )
+    assert broken(RuleChecker(CONTRACTS["crm__contacts"]), table) == {
+        r"email: matches ^[^@\s]+@[^@\s]+\.[^@\s]+$": [2, 3],
+        "birth_year: 1900 to 2200": [2],
+    }
+
+
+def test_check__all_rows_bad_and_all_values_null():
+    table = deals([{"status": None, "opportunity_id": None}] * 50)
+    assert broken(RuleChecker(DEALS), table) == {
+        "opportunity_id: required": list(range(50)),
+        "status: required": list(range(50)),
+    }
+
+
+def test_check__presence_columns_may_hold_anything_that_is_null_with_the_value():
+    checker = RuleChecker(DEALS)
+    assert checker.presence_columns == {"opportunity_id"}
+    table = deals([{}, {"opportunity_id": None}])
+    flags = pa.array([True, None])
+    table = table.set_column(0, "opportunity_id", flags)
+    assert broken(checker, table) == {"opportunity_id: required": [1]}
+
+
+@pytest.mark.parametrize(
+    ("expectation_type", "kwargs", "expected"),
+    [
+        (
+            "expect_column_values_to_not_be_null",
+            {"column": "status", "row_condition": "nope == 1"},
+            "could not be run",
+        ),
+        ("expect_column_values_to_be_between", {"column": "status", "min_value": 5}, "could not be run"),
+        ("expect_no_such_thing", {"column": "status"}, "not accepted"),
+        ("expect_table_row_count_to_equal", {"value": 7}, "not a rule over rows"),
+    ],
+)
+def test_check__a_rule_that_cannot_be_run_is_an_error_and_never_a_pass(expectation_type, kwargs, expected):
+    if "row_condition" in kwargs:
+        kwargs = {**kwargs, "condition_parser": "pandas"}
+    rule = TableRule("the odd rule", expectation_type, kwargs)
+    contract = replace(DEALS, table_rules=(rule,))
+    with pytest.raises(RuleError, match=expected) as caught:
+        RuleChecker(contract).check(deals([{}, {}]))
+    assert "crm__opportunities.odcs.yaml" in str(caught.value)
+
+
+def test_rules_of__every_contract_gives_rules_that_run():
+    for contract in CONTRACTS.values():
+        types = {"varchar": pa.string(), "bigint": pa.int64(), "boolean": pa.bool_(), "date": pa.date32()}
+        types["timestamp"] = pa.timestamp("us")
+        schema = pa.schema(
+            [
+                (prop.name, types.get(prop.sql_type, pa.decimal128(18, prop.decimal_scale)))
+                for prop in contract.properties
+            ]
+        )
+        empty_row = pa.Table.from_pylist([{}], schema=schema)
+        checker = RuleChecker(contract)
+        found = {item.rule.columns[0] for item in checker.check(empty_row) if item.rule.text == "required"}
+        assert found == {prop.name for prop in contract.properties if prop.required}, contract.name
+        assert len(rules_of(contract)) >= len(found)
+
+
+def test_check__without_rows_great_expectations_is_not_imported():
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from orchestration.lib.contracts import load_contracts; from orchestration.lib.loading import load\n"
+        "from orchestration.lib.validation import RuleChecker; from orchestration.lib.workspace import *\n"
+        "import pyarrow as pa\n"
+        "contract = load_contracts(SOURCE_CONTRACTS)['crm__users']\n"
+        "assert RuleChecker(contract).check(pa.table({'user_id': pa.array([], pa.string())})) == []\n"
+        "assert 'great_expectations' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(PROJECT_ROOT)], check=True)
