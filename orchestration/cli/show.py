@@ -112,23 +112,19 @@ def sql(workspace: Workspace, query: str, form: str) -> None:
 
     with open_marts(workspace.require()) as con:
         try:
+            if form == "table":
+                relation = con.sql(query)
+                click.echo("no rows" if relation is None else str(relation).rstrip())
+                return
             found = rows(con, query)
         except duckdb.Error as error:
             raise UserError(f"the query failed: {error}") from None
     if form == "json":
         click.echo(json.dumps([{k: _plain(v) for k, v in row.items()} for row in found], ensure_ascii=False, indent=1))
-    elif form == "csv":
-        writer = csv.writer(sys.stdout)
-        if found:
-            writer.writerow(found[0])
-            writer.writerows(row.values() for row in found)
     elif found:
-        result = screens.table("", *found[0])
-        for row in found:
-            result.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
-        screens.console().print(result)
-    else:
-        click.echo("no rows")
+        writer = csv.writer(sys.stdout)
+        writer.writerow(found[0])
+        writer.writerows(row.values() for row in found)
 
 
 def _plain(value: Any) -> Any:

@@ -180,7 +180,7 @@ class Beliefs(_Strict):
 class States(_Strict):
     """Which accounts leave the ranking, and as what."""
 
-    customer_when: list[Literal["flag", "won_deal"]] = ["flag", "won_deal"]
+    customer_when: list[Literal["flag", "won_deal"]] = ["flag"]
     customer_lifecycle_stages: list[StrictStr] = []
     disqualified_lifecycle_stages: list[StrictStr] = []
     decision_maker_seniorities: list[StrictStr] = []

@@ -15,6 +15,12 @@ TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 DAGSTER_YAML = """\
 telemetry:
   enabled: false
+# One file for all runs' events: the default writes most of them twice, which took longer than dbt's models.
+event_log_storage:
+  module: dagster._core.storage.event_log
+  class: ConsolidatedSqliteEventLogStorage
+  config:
+    base_dir: {env: DAGSTER_HOME}
 run_monitoring:
   enabled: true
   start_timeout_seconds: 300
