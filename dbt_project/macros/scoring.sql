@@ -109,15 +109,21 @@ inner join bands on located.criterion_key = bands.criterion_key and located.band
 
 {#
     Wilson's score interval at 90 % for a share of wins (Wilson 1927, J. Am. Stat. Assoc. 22). side: -1 low, 1 high.
+
+    z = 1.6448536269514722; the other constants are z^2 / 2, z^2 / 4 and z^2, written as doubles to their last digit: rounded ones
+    give a share below zero where nothing was won. The limits 0 and 1 catch what the last bit still leaves.
 #}
 {% macro wilson(wins, total, side) -%}
     case
         when {{ total }} > 0 then
-            (
-                ({{ wins }} + 1.352772) / ({{ total }} + 2.705543)
-                + ({{ side }}) * 1.644854 * sqrt(
-                    1.0 * {{ wins }} * ({{ total }} - {{ wins }}) / {{ total }} + 0.676386
-                ) / ({{ total }} + 2.705543)
-            )
+            least(greatest(
+                (
+                    {{ wins }} + 1.3527717270477064e0
+                    + ({{ side }}) * 1.6448536269514722e0 * sqrt(
+                        1.0e0 * {{ wins }} * ({{ total }} - {{ wins }}) / {{ total }} + 0.6763858635238532e0
+                    )
+                ) / ({{ total }} + 2.705543454095413e0),
+                0.0e0
+            ), 1.0e0)
     end
 {%- endmacro %}

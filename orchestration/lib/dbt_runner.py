@@ -77,16 +77,28 @@ class DbtRunner:
         outcome = self._invoke(arguments)
         if outcome.result is None:
             raise UserError(f"dbt build of {select!r} did not run: {outcome.exception}")
-        return [
-            NodeResult(
-                unique_id=result.node.unique_id,
-                status=str(result.status),
-                message=(result.message or "").strip(),
-                failures=result.failures,
-                seconds=result.execution_time,
-            )
-            for result in outcome.result.results
-        ]
+        return _node_results(outcome.result)
+
+    def test_units(self, *, select: str = "") -> list[NodeResult]:
+        """Run the unit tests of the project: each model on rows of its own, nothing of the warehouse's data.
+
+        The relations that the models read must exist, because dbt takes the types of the columns from them: build first.
+
+        Parameters
+        ----------
+        select : only the unit tests of these models, e.g. "int_deals"; all without it
+
+        Raises
+        ------
+        UserError
+            dbt could not start.
+        """
+        self.prepare()
+        wanted = f"{select},test_type:unit" if select else "test_type:unit"
+        outcome = self._invoke(["test", "--select", wanted])
+        if outcome.result is None:
+            raise UserError(f"dbt test of {wanted!r} did not run: {outcome.exception}")
+        return _node_results(outcome.result)
 
     def _invoke(self, arguments: list[str]) -> Any:
         os.environ["SCORING_WAREHOUSE"] = str(self.workspace.warehouse)
@@ -111,6 +123,19 @@ class DbtRunner:
         if outcome.exception is not None and outcome.result is None:
             raise UserError(f"dbt {arguments[0]} failed: {outcome.exception}")
         return outcome
+
+
+def _node_results(run: Any) -> list[NodeResult]:
+    return [
+        NodeResult(
+            unique_id=result.node.unique_id,
+            status=str(result.status),
+            message=(result.message or "").strip(),
+            failures=result.failures,
+            seconds=result.execution_time,
+        )
+        for result in run.results
+    ]
 
 
 def _project_fingerprint() -> str:

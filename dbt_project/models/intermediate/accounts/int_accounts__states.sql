@@ -22,12 +22,11 @@ known as (
 
     union
 
-    select spine_id as account_id
-    from {{ ref('ftr_accounts__explicit') }}
-    inner join {{ source('settings', 'criteria') }} as criteria
-        on ftr_accounts__explicit.criterion_key = criteria.criterion_key
+    select features.spine_id as account_id
+    from {{ ref('ftr_accounts__explicit') }} as features
+    inner join {{ source('settings', 'criteria') }} as criteria on features.criterion_key = criteria.criterion_key
     -- Counts of contacts are zero, not missing, where there are none: they alone tell nothing of the account.
-    where value_text is not null and criteria.attribute not in ('contact_count', 'decision_maker_count')
+    where features.value_text is not null and criteria.attribute not in ('contact_count', 'decision_maker_count')
 )
 
 select

@@ -1,5 +1,6 @@
--- A merged record points at the one that it was merged into, which may itself have been merged: four steps are followed.
--- A chain that runs in a circle, or to a record that was never landed, ends at its last known record.
+-- A merged record points at the one that it was merged into, which may itself have been merged: sixteen steps are followed,
+-- each join doubling those of the one before. A pointer to a record that was never landed is not followed; records that point
+-- at each other in a circle stand for themselves.
 with accounts as (
     {{ records_as_of(source('raw', 'crm__accounts'), ['account_id']) }}
 ),
@@ -12,16 +13,26 @@ links as (
     inner join accounts as target on merged.merged_into_account_id = target.account_id
     where merged.account_id <> target.account_id
 ),
-
+{% for steps in [2, 4, 8, 16] %}
+{%- set half = 'links' if steps == 2 else 'steps_' ~ (steps // 2) %}
+steps_{{ steps }} as (
+    select
+        nearer.account_id,
+        coalesce(farther.into_id, nearer.into_id) as into_id
+    from {{ half }} as nearer
+    left join {{ half }} as farther on nearer.into_id = farther.account_id
+),
+{% endfor %}
 resolved as (
     select
         accounts.account_id,
-        coalesce(step_4.into_id, step_3.into_id, step_2.into_id, step_1.into_id, accounts.account_id) as surviving_account_id
+        case
+            when onward.account_id is null then coalesce(steps_16.into_id, accounts.account_id)
+            else accounts.account_id
+        end as surviving_account_id
     from accounts
-    left join links as step_1 on accounts.account_id = step_1.account_id
-    left join links as step_2 on step_1.into_id = step_2.account_id
-    left join links as step_3 on step_2.into_id = step_3.account_id
-    left join links as step_4 on step_3.into_id = step_4.account_id
+    left join steps_16 on accounts.account_id = steps_16.account_id
+    left join links as onward on steps_16.into_id = onward.account_id
 )
 
 select * from resolved
