@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import dagster as dg
 
@@ -43,4 +44,10 @@ class Dbt(dg.ConfigurableResource):  # type: ignore[type-arg]
     home: str
 
     def runner(self) -> DbtRunner:
-        return DbtRunner(Workspace.locate(self.home))
+        return _runner(self.home)
+
+
+@cache
+def _runner(home: str) -> DbtRunner:
+    # One per process, so that both steps of a run share what dbt has parsed.
+    return DbtRunner(Workspace.locate(home))

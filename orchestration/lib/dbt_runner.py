@@ -39,7 +39,7 @@ class DbtRunner:
 
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
-        self._manifest: Any = None
+        self._parsed: Any = None
 
     @property
     def manifest_path(self) -> Path:
@@ -52,7 +52,7 @@ class DbtRunner:
         is_fresh = self.manifest_path.is_file() and stamp.is_file() and stamp.read_text() == fingerprint
         if not is_fresh:
             self.workspace.dbt.mkdir(parents=True, exist_ok=True)
-            self._manifest = self._invoke(["parse"]).result
+            self._parsed = self._invoke(["parse"], write_json=True).result
             stamp.write_text(fingerprint)
         return self.manifest_path
 
@@ -69,6 +69,9 @@ class DbtRunner:
             dbt could not start, for example because the warehouse is locked.
         """
         self.prepare()
+        if self._parsed is None:
+            # From dbt's own cache of the last parse; both builds of a run then share it.
+            self._parsed = self._invoke(["parse"], write_json=False).result
         # buildable: a test over models of both steps runs in the second, when all of them are new.
         arguments = ["build", "--select", select, "--indirect-selection", "buildable"]
         arguments += ["--exclude-resource-type", "unit_test"]
@@ -100,7 +103,7 @@ class DbtRunner:
             raise UserError(f"dbt test of {wanted!r} did not run: {outcome.exception}")
         return _node_results(outcome.result)
 
-    def _invoke(self, arguments: list[str]) -> Any:
+    def _invoke(self, arguments: list[str], *, write_json: bool = False) -> Any:
         os.environ["SCORING_WAREHOUSE"] = str(self.workspace.warehouse)
         os.environ["DBT_SEND_ANONYMOUS_USAGE_STATS"] = "false"
         os.environ["DO_NOT_TRACK"] = "1"
@@ -114,9 +117,10 @@ class DbtRunner:
             "--log-path", str(self.workspace.dbt / "logs"),
             "--log-level", "none",
             "--log-level-file", "warn",
+            "--write-json" if write_json else "--no-write-json",
         ]  # fmt: skip
         try:
-            outcome = Runner(manifest=self._manifest).invoke([*arguments, *options])
+            outcome = Runner(manifest=self._parsed).invoke([*arguments, *options])
         finally:
             # dbt keeps the file open, and so locked, until told otherwise.
             DuckDBConnectionManager.close_all_connections()

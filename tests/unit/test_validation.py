@@ -55,8 +55,8 @@ def test_check__names_the_rows_of_every_rule():
             {"status": None},
             {"amount": Decimal("-0.01")},
             {"status": "won"},
-            {"opened_at": JULY, "closed_at": JUNE},
-            {"opened_at": JUNE, "closed_at": JUNE},
+            {"status": "lost", "opened_at": JULY, "closed_at": JUNE},
+            {"status": "lost", "opened_at": JUNE, "closed_at": JUNE},
             {"status": "lost", "opportunity_id": None},
         ]
     )
@@ -68,6 +68,18 @@ def test_check__names_the_rows_of_every_rule():
         "closed_at: a won or lost deal has a close time": [5, 8],
         "closed_at,opened_at: a deal closes after it opened": [6],
     }
+
+
+def test_check__a_close_date_without_time_is_no_time_travel():
+    """A CRM that gives the day of the close, and an open deal with the day on which it should close, keep the rule."""
+    table = deals(
+        [
+            {"status": "won", "opened_at": dt.datetime(2024, 6, 1, 15, 30), "closed_at": dt.datetime(2024, 6, 1)},
+            {"status": "open", "opened_at": JULY, "closed_at": JUNE},
+            {"status": "won", "opened_at": dt.datetime(2024, 6, 2, 15, 30), "closed_at": dt.datetime(2024, 6, 1)},
+        ]
+    )
+    assert broken(RuleChecker(DEALS), table) == {"closed_at,opened_at: a deal closes after it opened": [2]}
 
 
 def test_check__pattern_is_searched_and_nulls_pass():

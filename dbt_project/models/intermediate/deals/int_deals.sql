@@ -40,7 +40,7 @@ held as (
         survivors.surviving_account_id,
         refresh.as_of_at,
         coalesce(versions.currency, refresh.currency) = refresh.currency as is_workspace_currency,
-        coalesce(versions.closed_at > refresh.as_of_at, false) as is_closed_later
+        versions.status <> 'open' and coalesce(versions.closed_at > refresh.as_of_at, false) as is_closed_later
     from versions
     inner join first_seen on versions.opportunity_id = first_seen.opportunity_id
     cross join refresh
@@ -80,7 +80,8 @@ put_back as (
                     held.expected_close_date
                 )
         end as expected_close_date,
-        case when held.is_closed_later then null else held.closed_at end as closed_at,
+        -- CRMs write a planned date into the close date of an open deal.
+        case when held.status <> 'open' and not held.is_closed_later then held.closed_at end as closed_at,
         held.lead_source,
         case when held.is_closed_later then null else held.loss_reason end as loss_reason,
         held.deal_type,

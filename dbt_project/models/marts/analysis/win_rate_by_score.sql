@@ -16,7 +16,8 @@ counted as (
         points_from,
         count(*) as deal_count,
         cast(sum(is_won) as bigint) as won_count,
-        avg(win_probability) as expected_win_rate
+        -- In billionths: the mean of floats would depend on the order of the rows.
+        cast(sum(cast(floor(win_probability * 1000000000 + 0.5) as bigint)) as bigint) as expected_nano
     from deals
     group by points_from
 )
@@ -30,7 +31,7 @@ select
     cast({{ wilson('counted.won_count', 'counted.deal_count', -1) }} as double) as win_rate_low,
     cast({{ wilson('counted.won_count', 'counted.deal_count', 1) }} as double) as win_rate_high,
     cast(1.0 * counted.won_count / counted.deal_count / nullif(overall.win_rate, 0) as double) as lift,
-    cast(counted.expected_win_rate as double) as expected_win_rate,
+    cast(counted.expected_nano / 1000000000.0 / counted.deal_count as double) as expected_win_rate,
     card.scorecard_version
 from counted
 cross join overall

@@ -12,7 +12,8 @@ open_deals as (
         periods.period_start,
         count(*) as open_deal_count,
         sum(coalesce(amount, 0)) as open_amount,
-        sum(coalesce(amount, 0) * stage_win_rate) as stage_weighted_amount,
+        -- Rounded deal by deal, so that the sum does not depend on their order.
+        sum(cast(coalesce(amount, 0) * stage_win_rate as decimal(18, 2))) as stage_weighted_amount,
         sum(coalesce(expected_value, 0)) as model_weighted_amount
     from {{ ref('scored_opportunities') }} as deals
     inner join periods on deals.assumed_close_date >= periods.period_start and deals.assumed_close_date < periods.period_end

@@ -1,0 +1,81 @@
+"""Fixtures of the whole suite: real workspaces in temporary directories, each built once per session."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestration.lib.workspace import PROJECT_ROOT, Workspace
+
+DEMO_END = date(2026, 6, 30)
+DEMO_ACCOUNTS = 2_000
+
+
+@dataclass(frozen=True)
+class Company:
+    """A demo company in a refreshed workspace. Shared by the session: tests that write take a copy."""
+
+    workspace: Workspace
+    as_of: str
+    truth: dict[str, Any]
+
+    def copy(self, directory: Path) -> Workspace:
+        """The workspace once more, to be changed. The published snapshots are left behind."""
+        shutil.copytree(self.workspace.home, directory, symlinks=True, ignore=shutil.ignore_patterns("marts"))
+        (directory / "marts").mkdir()
+        return Workspace(directory)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_telemetry() -> Iterator[None]:
+    from orchestration.lib.job_runner import TELEMETRY_OFF
+
+    os.environ.update(TELEMETRY_OFF)
+    yield
+
+
+@pytest.fixture(scope="session")
+def refresh() -> Callable[..., Any]:
+    """Run the refresh job in this process; fails the test unless it publishes."""
+    from orchestration.lib.job_runner import run_job
+
+    def run(workspace: Workspace, as_of: str = "", *, full: bool = False) -> Any:
+        outcome = run_job(
+            workspace,
+            "scoring_refresh",
+            config={"scoring_settings": {"as_of": as_of}, "raw_tables": {"full": full}},
+            quiet=True,
+        )
+        assert outcome.success, outcome.errors
+        return outcome
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory, refresh: Callable[..., Any]) -> Company:
+    """The demo company, landed, fitted, scored and published by the jobs that production runs."""
+    from orchestration.cli.demo import land_company
+    from orchestration.lib.demo_company import TRUTH_FILE
+
+    workspace = Workspace(tmp_path_factory.mktemp("demo") / "workspace")
+    land_company(workspace, accounts=DEMO_ACCOUNTS, events=None, months=24, seed=7, until=DEMO_END, quiet=True)
+    refresh(workspace, DEMO_END.isoformat())
+    return Company(workspace, DEMO_END.isoformat(), json.loads((workspace.home / TRUTH_FILE).read_text()))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with real data sets, which are not part of the project. Tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("SCORING_SHARED_DATA") or PROJECT_ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real data sets at {folder}: set SCORING_SHARED_DATA to the folder that holds maven_crm/")
+    return folder
