@@ -1,6 +1,8 @@
-"""Publishes the marts: a new read-only folder per refresh, then one atomic swap of the link that readers follow.
+"""Publishes the marts: a new read-only folder per refresh, then one atomic swap of the link that readers
+follow.
 
-Nothing here knows what is in the marts. Why folders and a link, and not a file renamed over another: `docs/decisions.md`.
+Nothing here knows what is in the marts. Why folders and a link, and not a file renamed over another:
+`docs/decisions.md`.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +23,22 @@ from orchestration.lib.workspace import Workspace
 #: Read by every DuckDB from 1.0.0 on.
 STORAGE_VERSION = "v1.0.0"
 FILE_NAME = "scoring.duckdb"
+#: What readers look up, the most selective first; a mart is sorted by those of them that it has.
+_READING_ORDER = (
+    "account_id",
+    "contact_id",
+    "opportunity_id",
+    "kind",
+    "criterion",
+    "band_no",
+    "period_start",
+    "owner_id",
+    "points_from",
+    "cell",
+    "source_table",
+    "arrived_at",
+    "file_name",
+)
 _VERSION = re.compile(r"^v(\d{8})$")
 
 
@@ -48,27 +67,41 @@ def current_version(workspace: Workspace) -> int | None:
         return None
 
 
-def publish(con: duckdb.DuckDBPyConnection, workspace: Workspace, *, as_of_at: datetime, keep: int) -> Publication:
+def publish(
+    con: duckdb.DuckDBPyConnection,
+    workspace: Workspace,
+    *,
+    as_of_at: datetime,
+    keep: int,
+    tables: Collection[str] | None = None,
+) -> Publication:
     """Copy the schema `marts` of the warehouse into a new snapshot and make it the current one.
 
     Parameters
     ----------
     con : connection to the warehouse
     as_of_at : the moment that the marts describe, naive UTC
-    keep : how many snapshots stay, the new one included
+    keep : how many snapshots stay, the new one included; at least 2, as a reader may be opening the last
+    tables : the marts to publish; None for every table of the schema, also one that no model makes any more
 
     Raises
     ------
+    ValueError
+        `keep` is less than 2.
     RuntimeError
-        The copy does not have the rows of the warehouse; the current snapshot stays as it is.
+        A mart is missing, or the copy does not have the warehouse's rows; the current snapshot stays.
     """
+    if keep < 2:
+        raise ValueError(
+            f"keep must be at least 2, so that the snapshot before the new one stays readable (value: {keep})"
+        )
     workspace.marts.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(workspace)
     version = max(published_versions(workspace), default=0) + 1
     building = workspace.marts / f".building-{os.getpid()}"
     building.mkdir()
     file = building / FILE_NAME
-    counts = _write(con, file, version, as_of_at)
+    counts = _write(con, file, version, as_of_at, tables)
     _check(file, version, counts)
 
     file.chmod(0o444)
@@ -87,13 +120,27 @@ def publish(con: duckdb.DuckDBPyConnection, workspace: Workspace, *, as_of_at: d
     return Publication(version, folder / FILE_NAME, counts)
 
 
-def _write(con: duckdb.DuckDBPyConnection, file: Path, version: int, as_of_at: datetime) -> dict[str, int]:
+def _write(
+    con: duckdb.DuckDBPyConnection,
+    file: Path,
+    version: int,
+    as_of_at: datetime,
+    wanted: Collection[str] | None,
+) -> dict[str, int]:
     tables = [
         name
         for (name,) in con.execute(
-            "select table_name from duckdb_tables() where schema_name = 'marts' and not temporary order by table_name"
+            "select table_name from duckdb_tables() where database_name = current_database() "
+            "and schema_name = 'marts' and not temporary order by table_name"
         ).fetchall()
     ]
+    if wanted is not None:
+        missing = sorted(set(wanted) - set(tables))
+        if missing:
+            raise RuntimeError(
+                f"snapshot {version}: the warehouse lacks the mart {', '.join(missing)}; the current snapshot stays"
+            )
+        tables = sorted(wanted)
     escaped = str(file).replace("'", "''")
     con.execute(f"attach '{escaped}' as publication (storage_version '{STORAGE_VERSION}')")
     try:
@@ -103,10 +150,11 @@ def _write(con: duckdb.DuckDBPyConnection, file: Path, version: int, as_of_at: d
             order = _reading_order(con, table)
             con.execute(f'create table publication.marts."{table}" as select * from marts."{table}"{order}')
             counts[table] = con.execute(f'select count(*) from marts."{table}"').fetchall()[0][0]
-        _copy_comments(con)
+        _copy_comments(con, tables)
         con.execute(
             "create table publication.marts.publication as "
-            "select ?::bigint as version, ?::timestamp as published_at, ?::timestamp as as_of_at, ?::bigint as table_count",
+            "select cast(? as bigint) as version, cast(? as timestamp) as published_at, "
+            "cast(? as timestamp) as as_of_at, cast(? as bigint) as table_count",
             [version, datetime.now(UTC).replace(tzinfo=None), as_of_at, len(tables)],
         )
         con.execute("checkpoint publication")
@@ -116,42 +164,55 @@ def _write(con: duckdb.DuckDBPyConnection, file: Path, version: int, as_of_at: d
 
 
 def _reading_order(con: duckdb.DuckDBPyConnection, table: str) -> str:
-    """The order of the rows in the file: what readers look up first stands together, and two equal marts are equal files."""
+    """The order of the rows in the file, so that what is looked up together stands together."""
     columns = {
         name
         for (name,) in con.execute(
-            "select column_name from duckdb_columns() where schema_name = 'marts' and table_name = ?", [table]
+            "select column_name from duckdb_columns() where database_name = current_database() "
+            "and schema_name = 'marts' and table_name = ?",
+            [table],
         ).fetchall()
     }
-    keys = [c for c in ("account_id", "contact_id", "opportunity_id", "kind", "criterion", "band_no", "period_start", "owner_id",
-                        "points_from", "cell", "source_table", "arrived_at", "file_name") if c in columns]
+    keys = [column for column in _READING_ORDER if column in columns]
     return f" order by {', '.join(keys)}" if keys else ""
 
 
-def _copy_comments(con: duckdb.DuckDBPyConnection) -> None:
+def _copy_comments(con: duckdb.DuckDBPyConnection, tables: Collection[str]) -> None:
     # CREATE TABLE AS drops them, and they are what a BI tool shows beside a column.
     for table, comment in con.execute(
         "select table_name, comment from duckdb_tables() where database_name = current_database() "
         "and schema_name = 'marts' and comment is not null"
     ).fetchall():
-        con.execute(f"""comment on table publication.marts."{table}" is '{comment.replace("'", "''")}'""")
+        if table in tables:
+            con.execute(f'comment on table publication.marts."{table}" is {_quoted(comment)}')
     for table, column, comment in con.execute(
-        "select table_name, column_name, comment from duckdb_columns() where database_name = current_database() "
-        "and schema_name = 'marts' and comment is not null"
+        "select table_name, column_name, comment from duckdb_columns() "
+        "where database_name = current_database() and schema_name = 'marts' and comment is not null"
     ).fetchall():
-        text = comment.replace("'", "''")
-        con.execute(f"""comment on column publication.marts."{table}"."{column}" is '{text}'""")
+        if table in tables:
+            con.execute(f'comment on column publication.marts."{table}"."{column}" is {_quoted(comment)}')
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("'", "''")
+    return f"'{escaped}'"
 
 
 def _check(file: Path, version: int, counts: dict[str, int]) -> None:
     if file.with_suffix(".duckdb.wal").exists():
-        raise RuntimeError(f"snapshot {version}: a write-ahead log was left beside the file; the current snapshot stays")
+        raise RuntimeError(
+            f"snapshot {version}: a write-ahead log was left beside the file; the current snapshot stays"
+        )
     with duckdb.connect(str(file), read_only=True) as check:
+        stamped = check.execute("select version from marts.publication").fetchall()
+        if stamped != [(version,)]:
+            raise RuntimeError(f"snapshot {version}: it says that it is {stamped}; the current snapshot stays")
         for table, expected in counts.items():
             found = check.execute(f'select count(*) from marts."{table}"').fetchall()[0][0]
             if found != expected:
                 raise RuntimeError(
-                    f"snapshot {version}: {table} has {found} rows, the warehouse has {expected}; the current snapshot stays"
+                    f"snapshot {version}: {table} has {found} rows, the warehouse has {expected}; "
+                    "the current snapshot stays"
                 )
 
 

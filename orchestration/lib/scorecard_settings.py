@@ -1,6 +1,7 @@
 """What stands in `scorecard.yml`: the model of the file, its rules and its meaning for the fit.
 
-Only the settings as a person writes them. The tables that dbt reads are made in `settings_tables`, fitted cards are kept by
+Only the settings as a person writes them. The tables that dbt reads are made in `settings_tables`, fitted cards are
+kept by
 `card_store`.
 """
 
@@ -11,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,7 +24,8 @@ GRADES = ("A", "B", "C", "D")
 LEVELS = ("1", "2", "3", "4")
 CELLS = tuple(grade + level for grade in GRADES for level in LEVELS)
 
-#: Attributes that the warehouse knows of an account without a custom column. Custom columns are called "custom.<column>".
+#: Attributes that the warehouse knows of an account without a custom column. Custom columns are called
+#: "custom.<column>".
 NUMBER_ATTRIBUTES = (
     "employees",
     "annual_revenue",
@@ -93,8 +96,11 @@ class Criterion(_Strict):
         if self.kind == "explicit":
             if not self.attribute:
                 raise ValueError("an explicit criterion needs `attribute`")
-            given = [name for name in ("signals", "half_life_days", "window_days", "cap_per_day", "cap_per_person")
-                     if getattr(self, name) is not None]
+            given = [
+                name
+                for name in ("signals", "half_life_days", "window_days", "cap_per_day", "cap_per_person")
+                if getattr(self, name) is not None
+            ]
             if given:
                 raise ValueError(f"`{given[0]}` is for implicit criteria only")
         else:
@@ -122,7 +128,7 @@ class Criterion(_Strict):
             if any(band.values is not None for band in bands):
                 raise ValueError("`values` is for categories; ranges of numbers are written with `below`")
             edges = [band.below for band in bands[:-1] if band.below is not None]
-            if any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
+            if any(low >= high for low, high in pairwise(edges)):
                 raise ValueError(f"the edges in `below` must rise (value: {edges})")
         else:
             if any(band.below is not None for band in bands):
@@ -216,7 +222,7 @@ def _check_limits(model: Any, limits: list[float]) -> Any:
     if model.method == "shares":
         if any(limit < 0 for limit in limits) or sum(limits) > 100:
             raise ValueError(f"shares are per cent of accounts and must not add up to more than 100 (value: {limits})")
-    elif any(high <= low for high, low in zip(limits, limits[1:], strict=False)):
+    elif any(high <= low for high, low in pairwise(limits)):
         raise ValueError(f"the least points must fall from the best to the worst (value: {limits})")
     return model
 
@@ -225,7 +231,7 @@ class Matrix(_Strict):
     """The A-D by 1-4 matrix: its limits, and what is to be done in each cell."""
 
     fit_grades: Grades = Grades()
-    engagement_levels: Levels = Levels()
+    engagement_levels: Levels = Field(default_factory=lambda: Levels.model_validate({}))
     next_actions: dict[StrictStr, list[StrictStr]]
 
     @field_validator("engagement_levels", mode="before")
@@ -265,7 +271,7 @@ class ScorecardSettings(_Strict):
     states: States = States()
     matrix: Matrix
     forecast: Forecast = Forecast()
-    publish_history: Annotated[StrictInt, Field(ge=1, le=1000)] = 5
+    publish_history: Annotated[StrictInt, Field(ge=2, le=1000)] = 5
     criteria: Annotated[dict[Annotated[StrictStr, Field(pattern=r"^[a-z][a-z0-9_]*$")], Criterion], Field(min_length=1)]
 
 
