@@ -197,9 +197,7 @@ def band_criteria(
     return tuple(_band_one(spec, criterion, source, outcome) for criterion in spec.criteria)
 
 
-def _band_one(
-    spec: CardSpec, criterion: CriterionSpec, X: pd.DataFrame, won: np.ndarray | None
-) -> CriterionBands:
+def _band_one(spec: CardSpec, criterion: CriterionSpec, X: pd.DataFrame, won: np.ndarray | None) -> CriterionBands:
     column = column_of(X, criterion.name)
     bands: list[Band]
     if criterion.value_type == "number":
@@ -242,9 +240,7 @@ def _band_one(
             ]
         bands.append(Band("other", "other", expert_points=criterion.other_points))
     bands.append(Band("missing", "missing", expert_points=criterion.missing_points))
-    return CriterionBands(
-        criterion.name, criterion.kind, criterion.value_type, tuple(bands), criterion.monotone
-    )
+    return CriterionBands(criterion.name, criterion.kind, criterion.value_type, tuple(bands), criterion.monotone)
 
 
 def _pairs(edges: Sequence[float]) -> list[tuple[float | None, float | None]]:
@@ -295,9 +291,7 @@ class Bander(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     [0, 1, 2, 3]
     """
 
-    def __init__(
-        self, max_bands: int = 5, min_share: float = 0.05, monotone: Direction | None = None
-    ) -> None:
+    def __init__(self, max_bands: int = 5, min_share: float = 0.05, monotone: Direction | None = None) -> None:
         self.max_bands = max_bands
         self.min_share = min_share
         self.monotone = monotone

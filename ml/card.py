@@ -93,13 +93,10 @@ class CriterionSpec:
         if self.kind not in ("explicit", "implicit"):
             raise ValueError(f"criterion {self.name}: kind must be explicit or implicit, got {self.kind!r}")
         if self.value_type not in ("number", "category"):
-            raise ValueError(
-                f"criterion {self.name}: value_type must be number or category, got {self.value_type!r}"
-            )
+            raise ValueError(f"criterion {self.name}: value_type must be number or category, got {self.value_type!r}")
         if self.monotone not in (None, "increasing", "decreasing"):
             raise ValueError(
-                f"criterion {self.name}: monotone must be increasing, decreasing or None, "
-                f"got {self.monotone!r}"
+                f"criterion {self.name}: monotone must be increasing, decreasing or None, got {self.monotone!r}"
             )
         if self.monotone and self.value_type == "category":
             raise ValueError(f"criterion {self.name}: monotone needs a number; categories have no order")
@@ -119,9 +116,7 @@ def _check_ranges(name: str, bands: Sequence[BandSpec]) -> None:
                 f"criterion {name}: the lower limit must be under the upper, got {band.lower} to {band.upper}"
             )
         if previous_upper is None or lower < previous_upper:
-            raise ValueError(
-                f"criterion {name}: bands must not overlap, got {lower:g} below {previous_upper:g}"
-            )
+            raise ValueError(f"criterion {name}: bands must not overlap, got {lower:g} below {previous_upper:g}")
         previous_upper = upper
 
 
@@ -134,9 +129,7 @@ def _check_values(name: str, bands: Sequence[BandSpec]) -> None:
             raise ValueError(f"criterion {name}: a band of a category has values, no limits")
         twice = seen.intersection(band.values)
         if twice or len(set(band.values)) < len(band.values):
-            raise ValueError(
-                f"criterion {name}: a value belongs to one band, got {sorted(twice or band.values)} twice"
-            )
+            raise ValueError(f"criterion {name}: a value belongs to one band, got {sorted(twice or band.values)} twice")
         seen.update(band.values)
 
 
@@ -246,13 +239,9 @@ class CriterionBands:
             codes = np.searchsorted(np.asarray(edges, dtype=float), values, side="right").astype(np.int16)
             codes[np.isnan(values)] = missing
             return codes
-        position = {
-            value: number for number, band in enumerate(self.bands) for value in (band.values or ()) if value
-        }
+        position = {value: number for number, band in enumerate(self.bands) for value in (band.values or ()) if value}
         known_codes, known = pd.factorize(column, use_na_sentinel=True)
-        lookup = np.array(
-            [position.get(str(value), missing - 1) for value in known] + [missing], dtype=np.int16
-        )
+        lookup = np.array([position.get(str(value), missing - 1) for value in known] + [missing], dtype=np.int16)
         return lookup[known_codes]
 
 
@@ -417,8 +406,7 @@ class Card:
         """Plain dicts, lists, numbers and text: what is landed as a scorecard version."""
         document = asdict(self)
         document["bands"] = [
-            {**band, "values": None if band["values"] is None else list(band["values"])}
-            for band in document["bands"]
+            {**band, "values": None if band["values"] is None else list(band["values"])} for band in document["bands"]
         ]
         document["verdict"] = list(self.verdict)
         return {"format": DOCUMENT_FORMAT, "points_to_double": POINTS_TO_DOUBLE, **document}
@@ -433,9 +421,7 @@ class Card:
             The document is of another format.
         """
         if document.get("format") != DOCUMENT_FORMAT:
-            raise ValueError(
-                f"scorecard document: format must be {DOCUMENT_FORMAT}, got {document.get('format')!r}"
-            )
+            raise ValueError(f"scorecard document: format must be {DOCUMENT_FORMAT}, got {document.get('format')!r}")
         bands: Iterable[Mapping[str, Any]] = document["bands"]
         return cls(
             bands=tuple(

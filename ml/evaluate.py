@@ -91,10 +91,7 @@ def gains(won: np.ndarray, score: np.ndarray, shares: Any) -> np.ndarray:
 def expected_calibration_error(won: np.ndarray, p: np.ndarray, bins: int = BINS) -> float:
     """Mean gap between promised and seen win rate over equal-mass bins, weighted by their deals."""
     order = np.argsort(p, kind="stable")
-    gaps = [
-        len(part) * abs(won[part].mean() - p[part].mean())
-        for part in np.array_split(order, min(bins, len(order)))
-    ]
+    gaps = [len(part) * abs(won[part].mean() - p[part].mean()) for part in np.array_split(order, min(bins, len(order)))]
     return float(sum(gaps) / len(won))
 
 
@@ -393,8 +390,7 @@ def verdict_sentences(result: dict[str, Any]) -> list[str]:
     ]
     if not better:
         sentences.append(
-            "Its win probabilities are not better than the base rate on those deals: "
-            "use the order, not the figures."
+            "Its win probabilities are not better than the base rate on those deals: use the order, not the figures."
         )
     expert = result["baselines"].get("expert_card")
     if expert is not None and result["intervals"]["gain_over_expert_card"][1] < 0:

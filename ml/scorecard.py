@@ -205,9 +205,7 @@ class ScorecardClassifier(ClassifierMixin, BaseEstimator):
         losses = np.bincount(place, weights=weight * (1 - won), minlength=len(values))
         base = float(np.log(rate / (1 - rate)))
         slope_sd = self.trust_sd if np.ptp(values) > 0 else 0.0
-        theta, _ = logistic_line_posterior(
-            values - centre, wins, losses, (base, self.prior_trust), (2.0, slope_sd)
-        )
+        theta, _ = logistic_line_posterior(values - centre, wins, losses, (base, self.prior_trust), (2.0, slope_sd))
         if theta[1] < 0:
             theta, _ = logistic_line_posterior(values - centre, wins, losses, (base, 0.0), (2.0, 0.0))
         return float(theta[0] - theta[1] * centre), float(theta[1])
@@ -245,11 +243,7 @@ class _Solution:
 
 def _with_intercept(X: Any) -> Any:
     ones = np.ones((X.shape[0], 1))
-    return (
-        sparse.hstack([sparse.csr_array(ones), X], format="csr")
-        if sparse.issparse(X)
-        else np.hstack([ones, X])
-    )
+    return sparse.hstack([sparse.csr_array(ones), X], format="csr") if sparse.issparse(X) else np.hstack([ones, X])
 
 
 def _solve(
@@ -384,9 +378,7 @@ def fit_card(
     won, closed = _check_deals(X, y, closed_at)
     # Threads that wait for one another on a busy machine made a fit of 400 deals take 20 s instead of 1.
     with threadpool_limits(limits=1 if len(X) < THREADS_FROM else None):
-        return _fit_checked(
-            spec, X, won, closed, seed=seed, population=population, with_evaluation=with_evaluation
-        )
+        return _fit_checked(spec, X, won, closed, seed=seed, population=population, with_evaluation=with_evaluation)
 
 
 def _fit_checked(
@@ -435,9 +427,7 @@ def _check_deals(X: pd.DataFrame, y: Any, closed_at: Any) -> tuple[np.ndarray, n
     if len(closed) != len(X):
         raise ValueError(f"closed_at must have one time per deal ({len(X)}), got {len(closed)}")
     if np.isnat(closed).any():
-        raise ValueError(
-            f"closed_at must be known for every deal, missing in row {int(np.isnat(closed).argmax())}"
-        )
+        raise ValueError(f"closed_at must be known for every deal, missing in row {int(np.isnat(closed).argmax())}")
     return outcome.astype(np.int64), closed
 
 
@@ -544,9 +534,7 @@ def count_identical(codes: np.ndarray, won: np.ndarray) -> tuple[np.ndarray, np.
     return codes[first], wins, losses
 
 
-def _belief_only(
-    spec: CardSpec, criteria: Sequence[CriterionBands], expert: np.ndarray, trust: float
-) -> _Weights:
+def _belief_only(spec: CardSpec, criteria: Sequence[CriterionBands], expert: np.ndarray, trust: float) -> _Weights:
     p0 = np.clip(expit(trust * expert), LARGEST_BELIEF, 1 - LARGEST_BELIEF)
     precision = spec.belief_deals * p0 * (1 - p0)
     covariance = np.diag(1 / precision) if len(precision) else np.zeros((0, 0))
@@ -618,9 +606,7 @@ def _tie_worst(
     return np.unique(tied, return_inverse=True)[1]
 
 
-def _contrast_sd(
-    criteria: Sequence[CriterionBands], covariance: np.ndarray, precision: np.ndarray
-) -> np.ndarray:
+def _contrast_sd(criteria: Sequence[CriterionBands], covariance: np.ndarray, precision: np.ndarray) -> np.ndarray:
     """Standard deviation of each band against the mean of its criterion's bands (weighted by the belief)."""
     variance = np.diag(covariance).copy()
     offsets = _offsets(criteria)
@@ -645,9 +631,7 @@ def _out_of_fold_points(
     The fewer the deals, the more folds (each fit must resemble the final one); from 20,000 on halves do.
     """
     most = 10 if len(won) < 200 else 5 if len(won) < 20_000 else 2
-    folds = StratifiedKFold(
-        n_splits=int(min(most, won.sum(), len(won) - won.sum())), shuffle=True, random_state=seed
-    )
+    folds = StratifiedKFold(n_splits=int(min(most, won.sum(), len(won) - won.sum())), shuffle=True, random_state=seed)
     result = np.zeros(len(won), dtype=np.int64)
     for train, test in folds.split(codes, won):
         fold = _fit_weights(spec, criteria, codes[train], won[train], like=weights)

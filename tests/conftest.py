@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -35,11 +35,10 @@ class Company:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_telemetry() -> Iterator[None]:
+def _no_telemetry() -> None:
     from orchestration.lib.job_runner import TELEMETRY_OFF
 
     os.environ.update(TELEMETRY_OFF)
-    yield
 
 
 @pytest.fixture(scope="session")

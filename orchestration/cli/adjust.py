@@ -23,7 +23,9 @@ from orchestration.lib.workspace import Workspace
 @click.option("--note", required=True, help="The reason; everybody who asks for the account's points will read it.")
 @click.option("--expires", default=None, type=click.DateTime(), help="When it stops to count (UTC). Default: never.")
 @click.pass_obj
-def adjust(workspace: Workspace, account: str, operation: str, points: int, note: str, expires: datetime | None) -> None:
+def adjust(
+    workspace: Workspace, account: str, operation: str, points: int, note: str, expires: datetime | None
+) -> None:
     """Add, subtract or set points of an account. Takes effect at the next refresh."""
     if not note.strip():
         raise UserError("an adjustment needs a note that says why")

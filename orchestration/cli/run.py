@@ -22,7 +22,10 @@ def finish(outcome: JobOutcome) -> None:
     for error in outcome.errors:
         click.echo(f"Error: {error}", err=True)
     if not outcome.success:
-        click.echo(f"Failed after {outcome.seconds:.0f} s; the published marts are as they were. Run {outcome.run_id}", err=True)
+        click.echo(
+            f"Failed after {outcome.seconds:.0f} s; the published marts are as they were. Run {outcome.run_id}",
+            err=True,
+        )
         sys.exit(1)
     for table in outcome.blocked:
         click.echo(f"Blocked: {table}", err=True)
@@ -35,7 +38,9 @@ def _config(as_of: str, full: bool) -> dict[str, Any]:
     return {"scoring_settings": {"as_of": as_of}, "raw_tables": {"full": full}}
 
 
-_as_of = click.option("--as-of", default="", metavar="MOMENT", help="See everything as of this ISO moment (UTC). Default: now.")
+_as_of = click.option(
+    "--as-of", default="", metavar="MOMENT", help="See everything as of this ISO moment (UTC). Default: now."
+)
 _full = click.option("--full", is_flag=True, help="Delete the warehouse and load the whole landing zone again.")
 _quiet = click.option("--quiet", is_flag=True, help="Print errors only.")
 
@@ -63,7 +68,10 @@ def fit(workspace: Workspace, as_of: str, activate: bool, note: str, quiet: bool
     """Fit a new scorecard version on the closed deals, then refresh."""
     if activate and not note.strip():
         raise click.UsageError("--activate needs --note: say why this version is to score from now on")
-    config = {**_config(as_of, False), "fitted_scorecard": {"activate": activate, "note": note or "fit by hand"}}
+    config = {
+        **_config(as_of, False),
+        "fitted_scorecard": {"activate": activate, "note": note or "fit by hand"},
+    }
     finish(run_job(workspace.require(), FIT_JOB, config=config, quiet=quiet))
 
 
@@ -71,7 +79,8 @@ def fit(workspace: Workspace, as_of: str, activate: bool, note: str, quiet: bool
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
 @click.pass_obj
 def serve(workspace: Workspace, port: int) -> None:
-    """Run the web page and the schedules: a refresh every five minutes, a fit every Monday, a forecast record every day.
+    """Run the web page and the schedules: a refresh every five minutes, a fit every Monday, a forecast record every
+    day.
 
     Listens on this machine only (127.0.0.1). Stop it with Ctrl-C.
     """

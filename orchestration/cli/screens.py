@@ -73,7 +73,11 @@ def show_matrix(out: Console, con: duckdb.DuckDBPyConnection) -> None:
             if row is None:
                 line.append("")
                 continue
-            rate = f"{percent(row['win_rate'])} ({row['won_count']}/{row['deal_count']})" if row["deal_count"] else "no deals"
+            rate = (
+                f"{percent(row['win_rate'])} ({row['won_count']}/{row['deal_count']})"
+                if row["deal_count"]
+                else "no deals"
+            )
             line.append(f"{row['account_count']:,} accounts\n{rate}\n{row['next_action']}")
         result.add_row(grade, *line)
     out.print(result)
@@ -90,7 +94,8 @@ def show_forecast(out: Console, con: duckdb.DuckDBPyConnection) -> None:
         """,
     )
     result = table(
-        "Pipeline forecast by promised close date: open deals only, all owners; deals not yet created are not in it", "month", ">target", ">won so far",
+        "Pipeline forecast by promised close date: open deals only, all owners; deals not yet created are not in it",
+        "month", ">target", ">won so far",
         ">open deals", ">open amount", ">stage-weighted", ">model-weighted", ">won + model", ">of target",
     )  # fmt: skip
     for row in found:
@@ -104,7 +109,10 @@ def show_forecast(out: Console, con: duckdb.DuckDBPyConnection) -> None:
 
 
 def show_card(out: Console, con: duckdb.DuckDBPyConnection, verdict: list[str]) -> None:
-    found = rows(con, "select scorecard_version, count(distinct criterion) as criteria from scorecard group by scorecard_version")
+    found = rows(
+        con,
+        "select scorecard_version, count(distinct criterion) as criteria from scorecard group by scorecard_version",
+    )
     if not found:
         out.print("No scorecard yet: no accounts have landed.\n")
         return
@@ -116,8 +124,10 @@ def show_card(out: Console, con: duckdb.DuckDBPyConnection, verdict: list[str]) 
 
 def show_where(out: Console, con: duckdb.DuckDBPyConnection, workspace: Workspace) -> None:
     published = rows(con, "select version, as_of_at from publication")[0]
-    out.print(f"[bold]Published marts[/bold], snapshot {published['version']}, as of {published['as_of_at']:%Y-%m-%d %H:%M} UTC")
+    out.print(
+        f"[bold]Published marts[/bold], snapshot {published['version']}, as of {published['as_of_at']:%Y-%m-%d %H:%M} UTC"
+    )
     out.print(f"  {workspace.published.parent}/{FILE_NAME}, schema marts, read-only", soft_wrap=True)
     out.print('  scoring sql "select * from scored_accounts order by rank limit 10"', soft_wrap=True)
-    out.print(f"  python -c \"import duckdb; print(duckdb.connect('{workspace.published}', read_only=True).sql('from marts.scored_accounts'))\"",
-              soft_wrap=True)  # fmt: skip
+    query = f"duckdb.connect('{workspace.published}', read_only=True).sql('from marts.scored_accounts')"
+    out.print(f'  python -c "import duckdb; print({query})"', soft_wrap=True)

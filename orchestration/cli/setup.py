@@ -26,4 +26,6 @@ def init(workspace: Workspace, directory: Path | None) -> None:
         click.echo(f"  wrote {path.relative_to(workspace.home)}")
     if not written:
         click.echo("  everything was there already")
-    click.echo(f"Next: put exports under {workspace.inbox} (or say in sources.yml where they are), then: scoring refresh")
+    click.echo(
+        f"Next: put exports under {workspace.inbox} (or say in sources.yml where they are), then: scoring refresh"
+    )

@@ -50,7 +50,9 @@ def explain(workspace: Workspace, account: str) -> None:
     out = screens.console()
     with open_marts(workspace.require()) as con:
         found = find_account(con, account)
-        out.print(f"[bold]{escape(found['account_name'])}[/bold] ({escape(found['account_id'])}), as of {found['as_of_at']:%Y-%m-%d %H:%M} UTC")
+        out.print(
+            f"[bold]{escape(found['account_name'])}[/bold] ({escape(found['account_id'])}), as of {found['as_of_at']:%Y-%m-%d %H:%M} UTC"
+        )
         out.print(f"State: {found['state']} - {escape(found['state_reason'])}")
         if found["state"] != "scored":
             out.print("It has no points: only scored accounts are ranked.")
@@ -67,7 +69,8 @@ def explain(workspace: Workspace, account: str) -> None:
         contributions = rows(
             con,
             """
-            select c.kind, c.criterion, c.value, c.band, c.points, s.expert_points, s.deal_count, s.won_count, s.data_share_pct
+            select c.kind, c.criterion, c.value, c.band, c.points, s.expert_points, s.deal_count, s.won_count,
+            s.data_share_pct
             from score_contributions as c
             left join scorecard as s on c.criterion = s.criterion and c.band = s.band
             where c.account_id = ?
@@ -143,7 +146,11 @@ def loads(workspace: Workspace, bad: int) -> None:
     out = screens.console()
     with open_marts(workspace.require()) as con:
         files = rows(con, "select * from load_report order by source_table, arrived_at, file_name")
-        broken = rows(con, "select * from quarantined_rows order by source_table, file_name, row_no, rule limit ?", [bad])
+        broken = rows(
+            con,
+            "select * from quarantined_rows order by source_table, file_name, row_no, rule limit ?",
+            [bad],
+        )
         count = rows(con, "select count(*) as n from quarantined_rows")[0]["n"]
     result = screens.table(
         "Files", "table", "file", "status", ">rows in", ">loaded", ">already there", ">quarantined", "message",
@@ -156,7 +163,13 @@ def loads(workspace: Workspace, bad: int) -> None:
     out.print(result)
     if broken:
         result = screens.table(
-            f"Quarantine: {len(broken):,} of {count:,} broken rules", "table", "file", ">row", "column", "rule", "value"
+            f"Quarantine: {len(broken):,} of {count:,} broken rules",
+            "table",
+            "file",
+            ">row",
+            "column",
+            "rule",
+            "value",
         )
         for row in broken:
             result.add_row(

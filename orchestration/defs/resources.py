@@ -11,7 +11,7 @@ from orchestration.lib.warehouse import writer_lock
 from orchestration.lib.workspace import Workspace
 
 
-class ScoringWorkspace(dg.ConfigurableResource):  # type: ignore[type-arg]
+class ScoringWorkspace(dg.ConfigurableResource):
     """The directory with a company's settings, landing zone, warehouse and marts."""
 
     home: str
@@ -20,8 +20,9 @@ class ScoringWorkspace(dg.ConfigurableResource):  # type: ignore[type-arg]
         return Workspace.locate(self.home).require()
 
 
-class WriterLock(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Held for the whole run of a job: a schedule, a second daemon and a person at the command line never write at once."""
+class WriterLock(dg.ConfigurableResource):
+    """Held for the whole run of a job: a schedule, a second daemon and a person at the command line never write at
+    once."""
 
     home: str
     wait_seconds: float = 0
@@ -38,7 +39,7 @@ class WriterLock(dg.ConfigurableResource):  # type: ignore[type-arg]
             yield self
 
 
-class Dbt(dg.ConfigurableResource):  # type: ignore[type-arg]
+class Dbt(dg.ConfigurableResource):
     """dbt on the workspace's warehouse, in this process."""
 
     home: str

@@ -1,6 +1,7 @@
 """Scorecard versions and their activations: landed documents, immutable once written.
 
-How a card is fitted is in `ml`; how dbt sees the active one is in `settings_tables`. Here: names, order and states of versions.
+How a card is fitted is in `ml`; how dbt sees the active one is in `settings_tables`. Here: names, order and states of
+versions.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from orchestration.lib.errors import UserError
 from orchestration.lib.documents import land_document, landed_documents
+from orchestration.lib.errors import UserError
 from orchestration.lib.workspace import Workspace
 
 SCORECARDS = "scoring/scorecards"
@@ -24,7 +25,8 @@ SETTINGS = "scoring/settings"
 class StoredCard:
     """One landed scorecard version.
 
-    `document` has: scorecard_version, created_at, as_of_at, author, note, parent, mlflow_run_id, criteria (name -> criterion_key and
+    `document` has: scorecard_version, created_at, as_of_at, author, note, parent, mlflow_run_id, criteria (name ->
+    criterion_key and
     definition), matrix (least points of grades and levels) and card (see `ml.card.Card.to_document`).
     """
 

@@ -174,9 +174,7 @@ def _schema_problems(path: Path, data: Any, lines: dict[Location, int]) -> list[
     # schema lets pass through its alternatives: so both are asked.
     problems = [
         _problem(path, lines, tuple(error.absolute_path), _shorten(error.message))
-        for error in sorted(
-            _standard_validator().iter_errors(data), key=lambda error: str(error.absolute_path)
-        )
+        for error in sorted(_standard_validator().iter_errors(data), key=lambda error: str(error.absolute_path))
     ]
     if problems:
         return problems
@@ -248,9 +246,7 @@ class _Reader:
         if not positions:
             self.fail(("schema", 0, "properties"), "no column is marked primaryKey")
         elif sorted(positions.values()) != list(range(1, len(positions) + 1)):
-            self.fail(
-                ("schema", 0, "properties"), f"primaryKeyPosition must count 1, 2, ... (values: {positions})"
-            )
+            self.fail(("schema", 0, "properties"), f"primaryKeyPosition must count 1, 2, ... (values: {positions})")
         for number, rule in enumerate(table.get("quality") or []):
             self.table_rule(rule, ("schema", 0, "quality", number), properties, None)
         for number, item in enumerate(table.get("properties") or []):
@@ -301,9 +297,7 @@ class _Reader:
             try:
                 re.compile(pattern)
             except re.error as error:
-                self.fail(
-                    (*location, "logicalTypeOptions", "pattern"), f"{name}: not a regular expression: {error}"
-                )
+                self.fail((*location, "logicalTypeOptions", "pattern"), f"{name}: not a regular expression: {error}")
         return Property(
             name=name,
             logical_type=logical,
@@ -318,9 +312,7 @@ class _Reader:
             description=str(item.get("description") or ""),
         )
 
-    def valid_values(
-        self, name: str, base: str, rules: list[dict[str, Any]], location: Location
-    ) -> tuple[str, ...]:
+    def valid_values(self, name: str, base: str, rules: list[dict[str, Any]], location: Location) -> tuple[str, ...]:
         found: tuple[str, ...] = ()
         for position, rule in enumerate(rules):
             place: Location = (*location, "quality", position)
@@ -337,11 +329,7 @@ class _Reader:
                 self.fail(place, f"{name}: validValues are for varchar columns only")
             for index, value in enumerate(values):
                 if not isinstance(value, str):
-                    hint = (
-                        "; YAML reads unquoted yes, no, on and off as booleans"
-                        if isinstance(value, bool)
-                        else ""
-                    )
+                    hint = "; YAML reads unquoted yes, no, on and off as booleans" if isinstance(value, bool) else ""
                     item: Location = (*place, "arguments", "validValues", index)
                     self.fail(item, f"{name}: must be text, in quotes{hint} (value: {value!r})")
             found += tuple(str(value) for value in values)
@@ -378,8 +366,7 @@ def _fingerprint(name: str, properties: list[Property], key: tuple[str, ...], ru
         "name": name,
         "key": key,
         "properties": [
-            [p.name, p.sql_type, p.required, p.minimum, p.maximum, p.pattern, p.valid_values]
-            for p in properties
+            [p.name, p.sql_type, p.required, p.minimum, p.maximum, p.pattern, p.valid_values] for p in properties
         ],
         # The words of a rule stand in the quarantine, so they count.
         "rules": [[rule.description, rule.expectation_type, rule.kwargs] for rule in rules],

@@ -1,4 +1,5 @@
-"""Runs dbt inside this process. A subprocess per step would import dbt again each time, which costs more than the models.
+"""Runs dbt inside this process. A subprocess per step would import dbt again each time, which costs more than the
+models.
 
 Knows nothing of Dagster: `orchestration.defs.transform` turns the results into materializations and checks.
 """
@@ -85,7 +86,8 @@ class DbtRunner:
     def test_units(self, *, select: str = "") -> list[NodeResult]:
         """Run the unit tests of the project: each model on rows of its own, nothing of the warehouse's data.
 
-        The relations that the models read must exist, because dbt takes the types of the columns from them: build first.
+        The relations that the models read must exist, because dbt takes the types of the columns from them: build
+        first.
 
         Parameters
         ----------
@@ -108,7 +110,7 @@ class DbtRunner:
         os.environ["DBT_SEND_ANONYMOUS_USAGE_STATS"] = "false"
         os.environ["DO_NOT_TRACK"] = "1"
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager
-        from dbt.cli.main import dbtRunner as Runner  # noqa: N813
+        from dbt.cli.main import dbtRunner as Runner
 
         options = [
             "--project-dir", str(DBT_PROJECT),

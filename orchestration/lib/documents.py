@@ -1,6 +1,7 @@
 """Landed documents: decisions of people and fits, each an immutable small file in the landing zone.
 
-Data files of the contracts' tables are the business of `landing`; both use the same form of name, so that arrival and content
+Data files of the contracts' tables are the business of `landing`; both use the same form of name, so that arrival and
+content
 can be told from the name alone.
 """
 

@@ -1,4 +1,5 @@
-"""Keeps each day's forecast as it was made, in the landing zone. Reads the published marts only, so it blocks nobody."""
+"""Keeps each day's forecast as it was made, in the landing zone. Reads the published marts only, so it blocks
+nobody."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ def record_forecast(workspace: Workspace) -> ForecastRecord:
     import pyarrow.parquet as pq
 
     with duckdb.connect(str(workspace.published), read_only=True) as connection:
-        table = connection.execute("select * from marts.pipeline_forecast order by period_start, owner_id").to_arrow_table()
+        table = connection.execute(
+            "select * from marts.pipeline_forecast order by period_start, owner_id"
+        ).to_arrow_table()
         as_of_at = connection.execute("select as_of_at from marts.publication").fetchall()[0][0]
     buffer = io.BytesIO()
     pq.write_table(table, buffer)

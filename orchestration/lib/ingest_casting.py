@@ -22,9 +22,7 @@ ZONED = "TIMESTAMP WITH TIME ZONE"
 
 ANY_DAY = r"\d{4}-\d{1,2}-\d{1,2}"
 PLAIN_TIME = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?)?"
-ANY_TIME = (
-    r"\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d{1,9})?)?( ?(Z|z|UTC|GMT|[+-]\d{2}(:?\d{2})?))?)?"
-)
+ANY_TIME = r"\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d{1,9})?)?( ?(Z|z|UTC|GMT|[+-]\d{2}(:?\d{2})?))?)?"
 ZONE = r":\d{2}([.,]\d+)? ?(Z|z|UTC|GMT|[+-]\d{2}(:?\d{2})?)$"
 
 
@@ -55,9 +53,7 @@ class CastPlan:
     problems: tuple[str, ...]
 
 
-def plan_casts(
-    contract: Contract, header: ResolvedHeader, columns: list[SourceColumn], fmt: Format
-) -> CastPlan:
+def plan_casts(contract: Contract, header: ResolvedHeader, columns: list[SourceColumn], fmt: Format) -> CastPlan:
     """Plan the casts of a file whose header was resolved without problems."""
     casts, problems = [], []
     for number, (prop, resolved) in enumerate(zip(contract.properties, header.columns, strict=True)):
@@ -67,9 +63,7 @@ def plan_casts(
             problems.append(reason)
             continue
         casts.append(_cast(prop, resolved, source, fmt, f"g{number}"))
-    custom = tuple(
-        (name, _as_text(f"s{position}", columns[position].type, fmt)) for name, position in header.custom
-    )
+    custom = tuple((name, _as_text(f"s{position}", columns[position].type, fmt)) for name, position in header.custom)
     return CastPlan(tuple(casts), custom, tuple(problems))
 
 
@@ -83,9 +77,7 @@ def sql_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _incompatible(
-    prop: Property, resolved: ResolvedColumn, source: SourceColumn | None, fmt: Format
-) -> str | None:
+def _incompatible(prop: Property, resolved: ResolvedColumn, source: SourceColumn | None, fmt: Format) -> str | None:
     if source is None or source.type == "VARCHAR" or prop.sql_type == "varchar":
         return None
     if resolved.mapping is not None and resolved.mapping.values:
@@ -106,35 +98,28 @@ def _incompatible(
     }[base]
     if allowed or source.type == '"NULL"':
         return None
-    hint = (
-        "; say epoch_s or epoch_ms as its timestamp format"
-        if base == "timestamp" and source.type in numeric
-        else ""
-    )
+    hint = "; say epoch_s or epoch_ms as its timestamp format" if base == "timestamp" and source.type in numeric else ""
     return f"the column {source.name!r} holds {source.type}, and {prop.name!r} is {prop.sql_type}{hint}"
 
 
-def _cast(
-    prop: Property, resolved: ResolvedColumn, source: SourceColumn | None, fmt: Format, given_name: str
-) -> Cast:
+def _cast(prop: Property, resolved: ResolvedColumn, source: SourceColumn | None, fmt: Format, given_name: str) -> Cast:
     mapping = resolved.mapping
     if source is None:
         constant = mapping.value if mapping is not None else None
         if constant is None:
             return Cast(prop, given_name, f"null::{prop.sql_type}", given_name)
         # A constant is written for us, not by the source: the source's decimal comma does not apply to it.
-        return Cast(
-            prop, given_name, sql_text(constant), _from_text(prop, given_name, Format(), None, round_=False)
-        )
+        return Cast(prop, given_name, sql_text(constant), _from_text(prop, given_name, Format(), None, round_=False))
     raw = f"s{resolved.position}"
     scale = mapping.scale if mapping is not None else None
     round_ = mapping.round if mapping is not None else False
     if source.type == "VARCHAR" or (mapping is not None and mapping.values):
         text = raw if source.type == "VARCHAR" else _plain_text(raw, source.type)
-        if mapping is not None and mapping.values:
-            text = _replaced(text, mapping.values, mapping.others, fmt)
-        else:
-            text = _without_nulls(text, fmt)
+        text = (
+            _replaced(text, mapping.values, mapping.others, fmt)
+            if mapping is not None and mapping.values
+            else _without_nulls(text, fmt)
+        )
         return Cast(prop, given_name, text, _from_text(prop, given_name, fmt, scale, round_=round_))
     return _from_typed(prop, given_name, raw, source.type, fmt, scale, round_=round_)
 
@@ -150,8 +135,7 @@ def _replaced(text: str, values: dict[str, str | None], others: str | None, fmt:
     A null of the format that is not named stays null.
     """
     whens = " ".join(
-        f"when {sql_text(key)} then {'null' if value is None else sql_text(value)}"
-        for key, value in values.items()
+        f"when {sql_text(key)} then {'null' if value is None else sql_text(value)}" for key, value in values.items()
     )
     rest = _without_nulls(text, fmt)
     if others is not None:
@@ -207,9 +191,7 @@ def _number_from_text(prop: Property, text: str, fmt: Format, scale: Decimal | N
         wide = f"try({wide} * {literal}::decimal({max(digits, places + 1)}, {places}))"
     if round_:
         return f"try_cast({wide} as {prop.sql_type})"
-    exact = (
-        f"case when try_cast({wide} as {prop.sql_type}) = {wide} then try_cast({wide} as {prop.sql_type}) end"
-    )
+    exact = f"case when try_cast({wide} as {prop.sql_type}) = {wide} then try_cast({wide} as {prop.sql_type}) end"
     if scale is not None:
         return exact
     places = prop.decimal_scale
@@ -338,9 +320,7 @@ def _from_typed(
     if base == "date":
         if type_name == "DATE":
             return Cast(prop, given, raw, given)
-        utc = (
-            f"timezone('UTC', {given})" if type_name == ZONED else _to_utc(f"cast({given} as timestamp)", fmt)
-        )
+        utc = f"timezone('UTC', {given})" if type_name == ZONED else _to_utc(f"cast({given} as timestamp)", fmt)
         return Cast(prop, given, raw, _day(f"({utc})", fmt, round_=round_))
     if type_name == ZONED:
         return Cast(prop, given, raw, f"timezone('UTC', {given})")

@@ -146,24 +146,19 @@ class OpenedFile:
         except duckdb.Error as error:
             raise UnreadableFileError(_reason(error)) from error
         if good != self.row_count - len(self.rejects):
-            raise UnreadableFileError(
-                f"{good} rows were read where {self.row_count - len(self.rejects)} were counted"
-            )
+            raise UnreadableFileError(f"{good} rows were read where {self.row_count - len(self.rejects)} were counted")
 
     def _check_header(self, table: pa.Table) -> None:
         # Two readers look at a CSV header (Python's for the names, DuckDB's for the rows); should they ever
         # disagree where it ends, a data row would be taken for it.
         found = [
-            str(table.column(number)[0].as_py() or "").strip().lstrip("\ufeff")
-            for number in range(len(self.columns))
+            str(table.column(number)[0].as_py() or "").strip().lstrip("\ufeff") for number in range(len(self.columns))
         ]
         if found != [column.name.strip() for column in self.columns]:
             raise UnreadableFileError(f"the header cannot be told from the rows: {found}")
 
 
-def open_file(
-    connection: duckdb.DuckDBPyConnection, path: Path, name: str, fmt: Format, folder: Path
-) -> OpenedFile:
+def open_file(connection: duckdb.DuckDBPyConnection, path: Path, name: str, fmt: Format, folder: Path) -> OpenedFile:
     """Open a landed file.
 
     Parameters
@@ -242,9 +237,7 @@ def _decompressed(path: Path, name: str, folder: Path) -> Path:
     except UnreadableFileError:
         raise
     except Exception as error:  # each codec has errors of its own
-        raise UnreadableFileError(
-            f"the {compression[1:]} compression is damaged or cut off: {error}"
-        ) from error
+        raise UnreadableFileError(f"the {compression[1:]} compression is damaged or cut off: {error}") from error
     return plain
 
 
@@ -277,9 +270,7 @@ def _unzip(path: Path, target: BinaryIO) -> None:
         ]
         if len(members) != 1:
             names = ", ".join(member.filename for member in members[:5]) or "none"
-            raise UnreadableFileError(
-                f"a zip file must hold exactly one file; it holds {len(members)}: {names}"
-            )
+            raise UnreadableFileError(f"a zip file must hold exactly one file; it holds {len(members)}: {names}")
         with archive.open(members[0]) as source:
             shutil.copyfileobj(source, target, COPY_BLOCK)
 
@@ -300,9 +291,7 @@ def _as_utf8(path: Path, encoding: str, folder: Path) -> Path:
         ):
             shutil.copyfileobj(source, target, COPY_BLOCK)
     except UnicodeError as error:
-        raise UnreadableFileError(
-            f"the text is not {encoding} ({error}); say its encoding in sources.yml"
-        ) from error
+        raise UnreadableFileError(f"the text is not {encoding} ({error}); say its encoding in sources.yml") from error
     return text
 
 
@@ -448,8 +437,7 @@ def _open_jsonl(connection: duckdb.DuckDBPyConnection, path: Path) -> OpenedFile
     is_blank = "coalesce(trim(line, ' \t\r\ufeff') = '', true)"
     numbered = f"select row_number() over () as n, ltrim(line, '\ufeff') as line from {reader}"
     bad = connection.execute(
-        f"select n, case when {is_blank} then null else line end from ({numbered}) "
-        f"where not {is_object} order by n"
+        f"select n, case when {is_blank} then null else line end from ({numbered}) where not {is_object} order by n"
     ).fetchall()
     total = connection.execute(f"select count(*) from {reader}").fetchone()
     assert total is not None

@@ -68,7 +68,9 @@ def run_job(
     from orchestration.defs.build import build_defs
 
     started = time.monotonic()
-    definitions = build_defs(workspace, wait_seconds=wait_seconds, loggers={"progress": _progress_logger(started, quiet)})
+    definitions = build_defs(
+        workspace, wait_seconds=wait_seconds, loggers={"progress": _progress_logger(started, quiet)}
+    )
     # Given as run configuration, so that the run's record shows what was asked for.
     run_config = {
         "ops": {name: {"config": dict(values)} for name, values in (config or {}).items()},
@@ -106,13 +108,12 @@ def _progress_logger(started: float, quiet: bool) -> Any:
             if text and not is_event:
                 print(f"{time.monotonic() - started:6.1f} s  {text}", file=sys.stderr, flush=True)
 
-    @dg.logger(description="One line of progress per step")
     def progress_logger(_: Any) -> logging.Logger:
         logger = logging.Logger("scoring.progress", logging.ERROR if quiet else logging.INFO)
         logger.addHandler(Lines())
         return logger
 
-    return progress_logger
+    return dg.LoggerDefinition(progress_logger, description="One line of progress per step")
 
 
 def _cause(event: Any) -> str:

@@ -150,9 +150,7 @@ def land_file(workspace: Workspace, table_name: str, path: Path, now: datetime |
     try:
         copied = table.copy(path, path.name, _naive_utc(now))
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be copied into the landing zone: {error.strerror or error}"
-        ) from error
+        raise UserError(f"{path}: cannot be copied into the landing zone: {error.strerror or error}") from error
     if copied is None:
         raise UserError(f"{path}: changed while it was copied into the landing zone; run the command again")
     return copied
@@ -196,11 +194,7 @@ class _Table:
 
     def __init__(self, workspace: Workspace, name: str):
         source, separator, table = name.partition("__")
-        if (
-            not separator
-            or not re.fullmatch(r"[a-z][a-z0-9_]*", source)
-            or not re.fullmatch(r"[a-z0-9_]+", table)
-        ):
+        if not separator or not re.fullmatch(r"[a-z][a-z0-9_]*", source) or not re.fullmatch(r"[a-z0-9_]+", table):
             raise ValueError(f"a landed table is called <source>__<table>, not {name!r}")
         self.name = name
         self.folder = workspace.landing / source / table
@@ -240,9 +234,7 @@ class _Table:
         for entry in _scan(self.folder):
             match = OWN_TEMPORARY_NAME.fullmatch(entry.name)
             # In a container every process may have the same id, so a running one counts only while it writes.
-            if match and not (
-                _is_running(int(match[1])) and _age_seconds(Path(entry.path)) < LEFTOVER_SECONDS
-            ):
+            if match and not (_is_running(int(match[1])) and _age_seconds(Path(entry.path)) < LEFTOVER_SECONDS):
                 Path(entry.path).unlink(missing_ok=True)
 
     def copy(self, path: Path, name: str, moment: datetime) -> LandedFile | None:
@@ -314,9 +306,7 @@ class _Collector:
                 sha256 = _hash_file(path)
                 adopted = self.table.keep(path, path.name, sha256, self.moment)
             except OSError as error:
-                self.note(
-                    path.name, "waiting", f"cannot be read in the landing zone: {error.strerror or error}"
-                )
+                self.note(path.name, "waiting", f"cannot be read in the landing zone: {error.strerror or error}")
                 continue
             if path.exists():
                 # `keep` found the same content under the same name: the stray is a second copy of a landed
@@ -363,9 +353,7 @@ class _Collector:
             twin = self.table.first_with_content(sha256)
             if twin is not None:
                 arrived = f"{twin.arrived_at:%Y-%m-%d %H:%M:%S}"
-                self.note(
-                    name, "duplicate", f"{path} has the content of {twin.original_name}, landed {arrived} UTC"
-                )
+                self.note(name, "duplicate", f"{path} has the content of {twin.original_name}, landed {arrived} UTC")
                 return
         landed = self.table.copy(path, name, self.moment)
         if landed is None or landed.sha12 != sha256[:12]:
@@ -473,9 +461,7 @@ def _matching(workspace: Workspace, pattern: str, *, is_folder: bool) -> list[Pa
         paths = [path for path in paths if path.name.lower() not in NOT_DATA]
     else:
         # Relative to the workspace; `root_dir` is not used, because an absolute pattern would lose its root.
-        full = (
-            str(place) if place.is_absolute() else os.path.join(glob.escape(str(workspace.home)), str(place))
-        )
+        full = str(place) if place.is_absolute() else os.path.join(glob.escape(str(workspace.home)), str(place))
         paths = [Path(path) for path in glob.glob(full, recursive=True)]
     return sorted(path for path in paths if path.is_file())
 

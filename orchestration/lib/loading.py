@@ -202,9 +202,7 @@ def _raw_columns(contract: Contract) -> tuple[tuple[str, str], ...]:
     return tuple((prop.name, prop.sql_type) for prop in contract.properties) + OWN_COLUMNS
 
 
-def _create(
-    con: duckdb.DuckDBPyConnection, schema: str, table: str, columns: tuple[tuple[str, str], ...]
-) -> None:
+def _create(con: duckdb.DuckDBPyConnection, schema: str, table: str, columns: tuple[tuple[str, str], ...]) -> None:
     described = ", ".join(f"{sql_name(name)} {sql_type}" for name, sql_type in columns)
     con.execute(f"create table if not exists {schema}.{sql_name(table)} ({described})")
 
@@ -269,9 +267,7 @@ def load(
         loader = _TableLoader(con, workspace, contract, sources[name], progress)
         for landed in loader.pending(notices):
             outcome = loader.load_file(landed)
-            counts[name] += RowCounts(
-                1, outcome.rows_in, outcome.loaded, outcome.already_there, outcome.quarantined
-            )
+            counts[name] += RowCounts(1, outcome.rows_in, outcome.loaded, outcome.already_there, outcome.quarantined)
             if outcome.status in ("empty", "header_only") or (outcome.status == "loaded" and outcome.message):
                 notices.append(f"{name}: {landed.original_name}: {outcome.message}")
     return LoadResult(counts, _failures(con, contracts), tuple(notices))
@@ -310,9 +306,7 @@ class _TableLoader:
         self.custom = f"raw.{sql_name(contract.name + '__custom')}"
         self.quarantine = f"quarantine.{sql_name(contract.name)}"
         # The moment that a row version counts from; staging orders versions by the same expression.
-        has_update = any(
-            prop.name == "updated_at" and prop.sql_type == "timestamp" for prop in contract.properties
-        )
+        has_update = any(prop.name == "updated_at" and prop.sql_type == "timestamp" for prop in contract.properties)
         self.version_at = "coalesce(updated_at, {arrived})" if has_update else "{arrived}"
 
     def pending(self, notices: list[str]) -> list[LandedFile]:
@@ -447,9 +441,7 @@ class _FileLoad:
 
     def cast(self, plan: CastPlan) -> None:
         """Make the temporary table `typed`: contract columns, hashes, and `_fails` for a cast that failed."""
-        values = ", ".join(
-            f"{cast.value}::{cast.prop.sql_type} as {sql_name(cast.prop.name)}" for cast in plan.casts
-        )
+        values = ", ".join(f"{cast.value}::{cast.prop.sql_type} as {sql_name(cast.prop.name)}" for cast in plan.casts)
         fails = " or ".join(_fails(cast.given_name, cast.prop.name) for cast in plan.casts if cast.can_fail)
         names = ", ".join(sql_name(prop.name) for prop in self.contract.properties)
         key = ", ".join(sql_name(name) for name in self.contract.key)
@@ -476,8 +468,7 @@ class _FileLoad:
 
         con = self.con
         con.execute(
-            "create or replace temp table bad_rows "
-            "(row bigint, column_name varchar, rule varchar, value varchar)"
+            "create or replace temp table bad_rows (row bigint, column_name varchar, rule varchar, value varchar)"
         )
         failed = con.execute("select count(*) from typed where _fails").fetchone()
         if failed and failed[0]:
@@ -516,9 +507,7 @@ class _FileLoad:
         counted = con.execute("select count(distinct row) from bad_rows").fetchone()
         assert counted is not None
         if counted[0]:
-            for rule, column, value in con.execute(
-                "select rule, column_name, value from bad_rows"
-            ).fetchall():
+            for rule, column, value in con.execute("select rule, column_name, value from bad_rows").fetchall():
                 self.tally.add(rule, column, value)
             record = ", ".join(
                 f"{sql_text(column.name or f'column_{number + 1}')}, s{number}::varchar"
@@ -584,28 +573,20 @@ class _FileLoad:
     def insert(self, plan: CastPlan) -> int:
         """Insert the new rows and their custom columns. Returns the number of rows."""
         con = self.con
-        counted = con.execute(
-            "select (select count(*) from new_rows), (select count(*) from typed)"
-        ).fetchone()
+        counted = con.execute("select (select count(*) from new_rows), (select count(*) from typed)").fetchone()
         assert counted is not None
         new_count, typed_count = counted
         # Nearly always all rows are new: then nothing is joined.
         chosen = "" if new_count == typed_count else "semi join new_rows using (_row)"
         names = ", ".join(sql_name(name) for name in self.contract.column_names)
         origin = f"{sql_text(self.landed.file)}, _row, {_timestamp(self.landed.arrived_at)}"
-        con.execute(
-            f"insert into {self.loader.raw} select {names}, _key_hash, _row_hash, {origin} "
-            f"from typed {chosen}"
-        )
+        con.execute(f"insert into {self.loader.raw} select {names}, _key_hash, _row_hash, {origin} from typed {chosen}")
         if plan.custom:
             fields = " union all ".join(
-                f"select _row, {sql_text(name)} as field, c{number} as value from fields "
-                f"where c{number} is not null"
+                f"select _row, {sql_text(name)} as field, c{number} as value from fields where c{number} is not null"
                 for number, (name, _) in enumerate(plan.custom)
             )
-            customs = ", ".join(
-                f"{expression} as c{number}" for number, (_, expression) in enumerate(plan.custom)
-            )
+            customs = ", ".join(f"{expression} as c{number}" for number, (_, expression) in enumerate(plan.custom))
             con.execute(
                 f"insert into {self.loader.custom} with fields as (select _row, {customs} from source_rows "
                 f"{chosen}) select {sql_text(self.landed.file)}, _row, field, value "
@@ -706,8 +687,7 @@ class _BadRows:
         import pyarrow as pa
 
         return pa.schema(
-            [("row", pa.int64())]
-            + [(name, pa.string()) for name in ("column_name", "rule", "value", "record")]
+            [("row", pa.int64())] + [(name, pa.string()) for name in ("column_name", "rule", "value", "record")]
         )
 
     def _add_lists(self, rows: list[tuple[int | None, str, str, str | None, str | None]]) -> None:

@@ -32,7 +32,9 @@ def open_marts(workspace: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.close()
 
 
-def rows(connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
+def rows(
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None
+) -> list[dict[str, Any]]:
     """The rows of a query as dictionaries."""
     cursor = connection.execute(query, parameters or [])
     names = [column[0] for column in cursor.description or []]
@@ -47,7 +49,11 @@ def find_account(connection: duckdb.DuckDBPyConnection, text: str) -> dict[str, 
     UserError
         None fits, or several do.
     """
-    found = rows(connection, "select * from scored_accounts where account_id = ? or lower(account_name) = lower(?)", [text, text])
+    found = rows(
+        connection,
+        "select * from scored_accounts where account_id = ? or lower(account_name) = lower(?)",
+        [text, text],
+    )
     if not found:
         found = rows(
             connection,
@@ -58,5 +64,7 @@ def find_account(connection: duckdb.DuckDBPyConnection, text: str) -> dict[str, 
         raise UserError(f"no account has the id or name {text!r}")
     if len(found) > 1:
         names = ", ".join(f"{row['account_name']} ({row['account_id']})" for row in found[:10])
-        raise UserError(f"{text!r} fits more than one account: {names}{', ...' if len(found) > 10 else ''}. Give the id")
+        raise UserError(
+            f"{text!r} fits more than one account: {names}{', ...' if len(found) > 10 else ''}. Give the id"
+        )
     return found[0]

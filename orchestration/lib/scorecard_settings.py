@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, field_validator, model_validator
 
-from orchestration.lib.settings_file import SettingsError, line_of, read_settings, read_yaml_with_lines
+from orchestration.lib.settings_file import Location, SettingsError, line_of, read_settings, read_yaml_with_lines
 
 GRADES = ("A", "B", "C", "D")
 LEVELS = ("1", "2", "3", "4")
@@ -296,7 +296,7 @@ def read_scorecard_settings(path: Path, signals: Iterable[str]) -> ScorecardSett
     for name, criterion in settings.criteria.items():
         for signal in criterion.signal_weights:
             if signal not in known:
-                location = ("criteria", name, "signals", signal)
+                location: Location = ("criteria", name, "signals", signal)
                 problems.append(
                     f"{path}:{line_of(lines, location)}: criteria.{name}.signals: no contract records this signal"
                     f"{_suggestion(signal, known)} (value: {signal!r})"

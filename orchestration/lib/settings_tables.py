@@ -1,13 +1,13 @@
 """Writes the schema `settings` of the warehouse: what dbt joins instead of knowing it.
 
-Everything here is made from landed or settings files and can be made again at any time. The meaning of the settings is in
+Everything here is made from landed or settings files and can be made again at any time. The meaning of the settings is
+in
 `scorecard_settings`, the versions of the card are in `card_store`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -126,10 +126,8 @@ def _insert_public_domains(con: duckdb.DuckDBPyConnection) -> None:
     con.unregister("settings_rows")
 
 
-def _add_criteria(
-    rows: dict[str, list[tuple[Any, ...]]], settings: ScorecardSettings, card: StoredCard | None
-) -> None:
-    definitions: dict[str, tuple[str, Mapping[str, Any]]] = {}
+def _add_criteria(rows: dict[str, list[tuple[Any, ...]]], settings: ScorecardSettings, card: StoredCard | None) -> None:
+    definitions: dict[str, tuple[str, dict[str, Any]]] = {}
     current, active = set(), set()
     for name, criterion in settings.criteria.items():
         definition = criterion.definition()

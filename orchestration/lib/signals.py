@@ -1,4 +1,5 @@
-"""The names of the signals: what a touchpoint can be. Derived from the contracts, so that a new event type has one home."""
+"""The names of the signals: what a touchpoint can be. Derived from the contracts, so that a new event type has one
+home."""
 
 from __future__ import annotations
 

@@ -90,9 +90,7 @@ class Format(_Settings):
         try:
             return codecs.lookup(value).name
         except LookupError:
-            raise ValueError(
-                "is not a known encoding; usual ones are utf-8, cp1252, latin-1, utf-16"
-            ) from None
+            raise ValueError("is not a known encoding; usual ones are utf-8, cp1252, latin-1, utf-16") from None
 
     @field_validator("timezone")
     @classmethod
@@ -243,9 +241,7 @@ def read_sources(path: Path, contracts: dict[str, Contract]) -> dict[str, TableS
     problems: list[str] = []
 
     def fail(location: tuple[str | int, ...], rule: str) -> None:
-        problems.append(
-            f"{path}:{line_of(lines, location)}: {'.'.join(str(part) for part in location)}: {rule}"
-        )
+        problems.append(f"{path}:{line_of(lines, location)}: {'.'.join(str(part) for part in location)}: {rule}")
 
     known_sources = sorted({contract.source for contract in contracts.values()})
     for source, tables in settings.sources.items():
@@ -320,8 +316,7 @@ def resolve_header(contract: Contract, source: TableSource, header: Sequence[str
                 position = None
             if position is None and prop.required:
                 problems.append(
-                    f"the required column {prop.name!r} is missing, and sources.yml maps no other to it; "
-                    f"{listing}"
+                    f"the required column {prop.name!r} is missing, and sources.yml maps no other to it; {listing}"
                 )
         elif mapping.source is not None:
             position = find(mapping.source.strip())

@@ -10,12 +10,20 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import duckdb
 
 from orchestration.lib.card_store import active_card, save_card, save_settings_copy, set_state
-from orchestration.lib.scorecard_settings import GRADES, LEVELS, Criterion, Grades, Levels, ScorecardSettings, criterion_key
+from orchestration.lib.scorecard_settings import (
+    GRADES,
+    LEVELS,
+    Criterion,
+    Grades,
+    Levels,
+    ScorecardSettings,
+    criterion_key,
+)
 from orchestration.lib.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -91,8 +99,9 @@ def read_features(con: duckdb.DuckDBPyConnection, settings: ScorecardSettings, s
         key = criterion_key(name, criterion.definition()).replace("'", "''")
         value = "value_text" if criterion.type == "category" else "cast(value_micro as double) / 1000000"
         columns.append(f"max(case when criterion_key = '{key}' then {value} end) as \"{name}\"")
-    return con.execute(
-        f"""
+    return (
+        con.execute(
+            f"""
         select spine_id, {", ".join(columns)}
         from (
             select * from features.ftr_{subject}__explicit
@@ -102,7 +111,10 @@ def read_features(con: duckdb.DuckDBPyConnection, settings: ScorecardSettings, s
         group by spine_id
         order by spine_id
         """
-    ).df().set_index("spine_id")
+        )
+        .df()
+        .set_index("spine_id")
+    )
 
 
 def fit_scorecard(
@@ -131,12 +143,22 @@ def fit_scorecard(
     as_of_at = con.execute("select as_of_at from settings.refresh").fetchall()[0][0]
     progress(f"fitting on {len(spine):,} closed deals, {int(spine['is_won'].sum()):,} of them won")
     card = fit_card(
-        card_spec(settings), features, spine["is_won"], spine["closed_at"], seed=FIT_SEED, population=population
+        card_spec(settings),
+        features,
+        spine["is_won"],
+        spine["closed_at"],
+        seed=FIT_SEED,
+        population=population,
     )
     run_id, registered_version = log_card(
         card,
         tracking_dir=workspace.mlflow,
-        params={"deals": len(spine), "criteria": len(settings.criteria), "as_of_at": as_of_at.isoformat(), "seed": FIT_SEED},
+        params={
+            "deals": len(spine),
+            "criteria": len(settings.criteria),
+            "as_of_at": as_of_at.isoformat(),
+            "seed": FIT_SEED,
+        },
         tags={"note": note},
     )
     scored = con.execute("select account_id from intermediate.int_accounts__states where state = 'scored'").fetchall()
@@ -172,7 +194,8 @@ def fit_scorecard(
 
 
 def matrix_limits(settings: ScorecardSettings, card: Card, accounts: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Least points of each grade and level: as the settings give them, or so that the stated share of accounts is in each.
+    """Least points of each grade and level: as the settings give them, or so that the stated share of accounts is in
+    each.
 
     Parameters
     ----------
@@ -204,7 +227,8 @@ def matrix_limits(settings: ScorecardSettings, card: Card, accounts: pd.DataFram
 def least_points_of_share(totals: list[int], share_pct: float) -> int:
     """The least points with which about `share_pct` of the accounts reach a grade.
 
-    Accounts with equal points are never torn apart: all or none of them reach it, whichever comes closer to the share. Where
+    Accounts with equal points are never torn apart: all or none of them reach it, whichever comes closer to the share.
+    Where
     all accounts are equal, nobody stands out and nobody reaches it.
 
     >>> least_points_of_share([30, 20, 10, 0], 50)

@@ -66,21 +66,14 @@ def rules_of(contract: Contract) -> list[Rule]:
             rules.append(_rule(text, prop.name, "expect_column_values_to_be_in_set", value_set=values))
         if prop.minimum is not None or prop.maximum is not None:
             low, high = prop.minimum, prop.maximum
-            text = (
-                f"at most {high}"
-                if low is None
-                else f"at least {low}"
-                if high is None
-                else f"{low} to {high}"
-            )
+            text = f"at most {high}" if low is None else f"at least {low}" if high is None else f"{low} to {high}"
             expectation = "expect_column_values_to_be_between"
             rules.append(_rule(text, prop.name, expectation, min_value=low, max_value=high))
         if prop.pattern is not None:
             expectation = "expect_column_values_to_match_regex"
             rules.append(_rule(f"matches {prop.pattern}", prop.name, expectation, regex=prop.pattern))
     rules.extend(
-        Rule(rule.description, rule.columns, rule.expectation_type, dict(rule.kwargs))
-        for rule in contract.table_rules
+        Rule(rule.description, rule.columns, rule.expectation_type, dict(rule.kwargs)) for rule in contract.table_rules
     )
     return rules
 
@@ -153,9 +146,7 @@ class RuleChecker:
         # Finding the rows is what costs (87 s where all of 10 M rows fail everything): counts first, rows of
         # the few.
         failing = [
-            number
-            for number, result in self._results(batch, range(len(self.rules)), "SUMMARY")
-            if not result.success
+            number for number, result in self._results(batch, range(len(self.rules)), "SUMMARY") if not result.success
         ]
         broken = []
         for number, result in self._results(batch, failing, "COMPLETE") if failing else ():
@@ -181,8 +172,7 @@ class RuleChecker:
             problem = _exception_of(result)
             if problem is not None:
                 raise RuleError(
-                    f"{self.contract.path.name}: the rule {self.rules[number].text!r} could not be run: "
-                    f"{problem}"
+                    f"{self.contract.path.name}: the rule {self.rules[number].text!r} could not be run: {problem}"
                 )
             found.append((number, result))
         # Great Expectations leaves out of a suite what it does not know, with no more than a line in the log.
@@ -216,16 +206,12 @@ def _suite(contract: Contract, rules: list[tuple[int, Rule]]) -> Any:
             return ExpectationSuite(
                 name=contract.name,
                 expectations=[
-                    ExpectationConfiguration(
-                        type=rule.expectation_type, kwargs=rule.kwargs, meta={"number": number}
-                    )
+                    ExpectationConfiguration(type=rule.expectation_type, kwargs=rule.kwargs, meta={"number": number})
                     for number, rule in rules
                 ],
             )
         except Exception as error:  # Great Expectations raises its own, pydantic's and plain errors here
-            raise RuleError(
-                f"{contract.path.name}: a rule is not accepted by Great Expectations: {error}"
-            ) from error
+            raise RuleError(f"{contract.path.name}: a rule is not accepted by Great Expectations: {error}") from error
 
 
 @lru_cache(maxsize=1)

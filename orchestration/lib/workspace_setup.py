@@ -1,4 +1,5 @@
-"""Makes a workspace: the commented settings files, the folders, and Dagster's own settings. Never overwrites a user's file."""
+"""Makes a workspace: the commented settings files, the folders, and Dagster's own settings. Never overwrites a user's
+file."""
 
 from __future__ import annotations
 

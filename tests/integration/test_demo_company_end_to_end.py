@@ -54,7 +54,10 @@ def test_contributions__sum_to_the_total_of_every_scored_account(demo: Company) 
 
 def test_states__each_account_is_in_one(demo: Company) -> None:
     with open_marts(demo.workspace) as con:
-        found = rows(con, "select state, count(*) as n, count(total_points) as with_points from scored_accounts group by state")
+        found = rows(
+            con,
+            "select state, count(*) as n, count(total_points) as with_points from scored_accounts group by state",
+        )
     by_state = {row["state"]: row for row in found}
     assert {"scored", "customer", "suppressed", "disqualified"} <= set(by_state)
     assert all((row["with_points"] == row["n"]) == (state == "scored") for state, row in by_state.items())
@@ -67,7 +70,10 @@ def test_win_probability__is_the_published_curve_of_the_points(demo: Company) ->
     assert card is not None
     curve = card.document["card"]["calibration"]
     with open_marts(demo.workspace) as con:
-        found = rows(con, "select fit_points + engagement_points as points, win_probability as p from scored_accounts where state = 'scored'")
+        found = rows(
+            con,
+            "select fit_points + engagement_points as points, win_probability as p from scored_accounts where state = 'scored'",
+        )
     for row in found:
         expected = 1 / (1 + math.exp(-(curve["intercept"] + curve["slope"] * row["points"])))
         assert row["p"] == pytest.approx(expected, rel=1e-12)
@@ -95,7 +101,8 @@ def test_card_in_python__gives_the_points_of_the_warehouse(demo: Company) -> Non
 
 
 def test_features__are_those_of_the_planted_truth(demo: Company) -> None:
-    """Every closed deal's value of every planted criterion, as of its opening, computed twice: by the generator and by dbt."""
+    """Every closed deal's value of every planted criterion, as of its opening, computed twice: by the generator and by
+    dbt."""
     truth = pd.read_parquet(demo.workspace.home / TRUTH_DEALS_FILE).set_index("opportunity_id")
     with duckdb.connect(str(demo.workspace.warehouse), read_only=True) as con:
         features = con.execute(
@@ -122,7 +129,8 @@ def test_features__are_those_of_the_planted_truth(demo: Company) -> None:
 
 
 def test_weights__recover_the_planted_ones_in_sign_order_and_size(demo: Company) -> None:
-    """The fit's points against the planted ones, within a criterion and as differences: the common level is not identified."""
+    """The fit's points against the planted ones, within a criterion and as differences: the common level is not
+    identified."""
     with open_marts(demo.workspace) as con:
         card = con.execute("select * from scorecard").df()
     pairs = []
@@ -136,7 +144,9 @@ def test_weights__recover_the_planted_ones_in_sign_order_and_size(demo: Company)
     assert found["criterion"].nunique() >= 12
     for column in ("planted", "fitted"):
         weighted = found[column] * found["deals"]
-        level = weighted.groupby(found["criterion"]).transform("sum") / found.groupby("criterion")["deals"].transform("sum")
+        level = weighted.groupby(found["criterion"]).transform("sum") / found.groupby("criterion")["deals"].transform(
+            "sum"
+        )
         found[column] = found[column] - level
     clear = found[found["planted"].abs() >= 8]
     assert (clear["planted"] * clear["fitted"] > 0).all(), clear
@@ -157,7 +167,11 @@ def _planted_points(criterion: dict[str, Any], band: pd.Series) -> int | None:
         elif "values" in planted:
             if band["band"].lower() in [value.lower() for value in planted["values"]]:
                 return planted["points"]
-        elif "lower" in planted and band["band_type"] == "range" and _first_number(band["band"]) == (planted["lower"] or None):
+        elif (
+            "lower" in planted
+            and band["band_type"] == "range"
+            and _first_number(band["band"]) == (planted["lower"] or None)
+        ):
             return planted["points"]
     return None
 
@@ -193,20 +207,51 @@ def test_future_rows__change_no_score_and_no_training_feature(
     moment = datetime.fromisoformat(demo.as_of)
     later = moment + timedelta(days=3)
     with open_marts(demo.workspace) as con:
-        account = rows(con, "select account_id from scored_accounts where state = 'scored' order by rank limit 1")[0]["account_id"]
-        deal = rows(con, "select * from scored_opportunities where account_id is not null order by opportunity_id limit 1")[0]
-        contact = rows(con, "select contact_id from scored_contacts where account_id = ? limit 1", [account])[0]["contact_id"]
+        account = rows(con, "select account_id from scored_accounts where state = 'scored' order by rank limit 1")[0][
+            "account_id"
+        ]
+        deal = rows(
+            con,
+            "select * from scored_opportunities where account_id is not null order by opportunity_id limit 1",
+        )[0]
+        contact = rows(con, "select contact_id from scored_contacts where account_id = ? limit 1", [account])[0][
+            "contact_id"
+        ]
     with duckdb.connect(str(demo.workspace.warehouse), read_only=True) as con:
-        closed = rows(con, "select spine_id from intermediate.int_spine__deals where is_won = 0 order by spine_id limit 1")[0]["spine_id"]
-        visitor = rows(con, "select visitor_id from intermediate.int_touchpoints where match_status = 'no_person' limit 1")[0]["visitor_id"]
+        closed = rows(
+            con,
+            "select spine_id from intermediate.int_spine__deals where is_won = 0 order by spine_id limit 1",
+        )[0]["spine_id"]
+        visitor = rows(
+            con,
+            "select visitor_id from intermediate.int_touchpoints where match_status = 'no_person' limit 1",
+        )[0]["visitor_id"]
 
     def land(table: str, record: dict[str, Any]) -> None:
         with landing_file(workspace, table, f"later-{record[next(iter(record))]}.parquet") as path:
             duckdb.connect().from_df(pd.DataFrame([record])).write_parquet(str(path))
 
-    land("web__events", {"event_id": "later-1", "occurred_at": later, "event_type": "pricing_page_view", "visitor_id": "v", "contact_id": contact})
+    land(
+        "web__events",
+        {
+            "event_id": "later-1",
+            "occurred_at": later,
+            "event_type": "pricing_page_view",
+            "visitor_id": "v",
+            "contact_id": contact,
+        },
+    )
     # An old anonymous visitor is identified later: its earlier events were not known then.
-    land("web__events", {"event_id": "later-2", "occurred_at": later, "event_type": "opt_in", "visitor_id": visitor, "contact_id": contact})
+    land(
+        "web__events",
+        {
+            "event_id": "later-2",
+            "occurred_at": later,
+            "event_type": "opt_in",
+            "visitor_id": visitor,
+            "contact_id": contact,
+        },
+    )
     land("crm__accounts", {"account_id": account, "account_name": "Renamed", "employees": 3, "industry": "retail", "lifecycle_stage": "customer",
                            "is_suppressed": True, "updated_at": later})  # fmt: skip
     land("crm__opportunities", {"opportunity_id": deal["opportunity_id"], "account_id": deal["account_id"], "status": "lost", "stage": "Closed lost",
@@ -221,16 +266,25 @@ def test_future_rows__change_no_score_and_no_training_feature(
     # The report on loads rightly tells of the new files.
     assert marts_of(workspace, without={"load_report"}) == marts_of(demo.workspace, without={"load_report"})
     query = "select * from features.{} order by all"
-    for table in ("ftr_deals__explicit", "ftr_deals__implicit", "ftr_accounts__explicit", "ftr_accounts__implicit"):
+    for table in (
+        "ftr_deals__explicit",
+        "ftr_deals__implicit",
+        "ftr_accounts__explicit",
+        "ftr_accounts__implicit",
+    ):
         with (
             duckdb.connect(str(demo.workspace.warehouse), read_only=True) as before,
             duckdb.connect(str(workspace.warehouse), read_only=True) as after,
         ):
-            assert before.execute(query.format(table)).fetchall() == after.execute(query.format(table)).fetchall(), table
+            assert before.execute(query.format(table)).fetchall() == after.execute(query.format(table)).fetchall(), (
+                table
+            )
 
     refresh(workspace, later.isoformat())
     with open_marts(workspace) as con:
-        assert rows(con, "select state from scored_accounts where account_id = ?", [account])[0]["state"] == "suppressed"
+        assert (
+            rows(con, "select state from scored_accounts where account_id = ?", [account])[0]["state"] == "suppressed"
+        )
 
 
 def test_adjustment__is_a_row_of_its_own_and_adds_to_the_total(
@@ -251,7 +305,11 @@ def test_adjustment__is_a_row_of_its_own_and_adds_to_the_total(
     refresh(workspace, demo.as_of)
     with open_marts(workspace) as con:
         after = rows(con, "select * from scored_accounts where account_id = ?", [account["account_id"]])[0]
-        row = rows(con, "select * from score_contributions where account_id = ? and kind = 'adjustment'", [account["account_id"]])
+        row = rows(
+            con,
+            "select * from score_contributions where account_id = ? and kind = 'adjustment'",
+            [account["account_id"]],
+        )
     assert after["adjustment_points"] == 25
     assert after["total_points"] == account["total_points"] + 25
     assert after["win_probability"] == account["win_probability"]

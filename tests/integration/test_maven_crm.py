@@ -1,4 +1,5 @@
-"""A real-shaped CRM export through `sources.yml` alone. The files are not part of the project: see the fixture `shared_data`."""
+"""A real-shaped CRM export through `sources.yml` alone. The files are not part of the project: see the fixture
+`shared_data`."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ def test_maven__loads_every_row(maven: Workspace) -> None:
 
 def test_maven__all_accounts_are_scored_and_the_win_rate_is_known(maven: Workspace) -> None:
     with open_marts(maven) as con:
-        assert rows(con, "select state, count(*) as n from scored_accounts group by state") == [{"state": "scored", "n": 85}]
+        assert rows(con, "select state, count(*) as n from scored_accounts group by state") == [
+            {"state": "scored", "n": 85}
+        ]
         deals = rows(con, "select sum(deal_count) as n, sum(won_count) as won from win_rate_by_score")[0]
         industries = {row["band"] for row in rows(con, "select band from scorecard where criterion = 'industry'")}
     assert (deals["n"], deals["won"]) == (6_711, 4_238)

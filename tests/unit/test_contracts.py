@@ -76,9 +76,7 @@ def column(content: dict, number: int) -> dict:
 
 def test_load_contracts__reads_all_contracts_of_the_project():
     contracts = load_contracts(SOURCE_CONTRACTS)
-    assert {path.name.removesuffix(".odcs.yaml") for path in SOURCE_CONTRACTS.glob("*.odcs.yaml")} == set(
-        contracts
-    )
+    assert {path.name.removesuffix(".odcs.yaml") for path in SOURCE_CONTRACTS.glob("*.odcs.yaml")} == set(contracts)
     accounts = contracts["crm__accounts"]
     assert (accounts.source, accounts.table, accounts.key) == ("crm", "accounts", ("account_id",))
     assert accounts.property_named("annual_revenue").sql_type == "decimal(18,2)"

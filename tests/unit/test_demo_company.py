@@ -58,9 +58,7 @@ def database(demo: tuple[Path, DemoSummary]) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     for table in LANDED:
         files = f"{_folder(demo[0], table)}/*.parquet"
-        connection.execute(
-            f"create table landed_{table} as select * from read_parquet('{files}', filename = true)"
-        )
+        connection.execute(f"create table landed_{table} as select * from read_parquet('{files}', filename = true)")
         keys = ", ".join(_keys(table))
         newest = "updated_at desc" if "updated_at" in contract_schema(table).names else "1"
         connection.execute(
@@ -75,9 +73,7 @@ def _folder(directory: Path, table: str) -> Path:
     return directory.joinpath(*table.split("__", 1))
 
 
-def _row(
-    database: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any] | None = None
-) -> tuple[Any, ...]:
+def _row(database: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any] | None = None) -> tuple[Any, ...]:
     row = database.execute(sql, parameters).fetchone()
     assert row is not None
     return row
@@ -138,9 +134,7 @@ def test_generate__callable_target_gets_the_same_files_as_a_directory(tmp_path: 
     assert sum(summary.file_counts.values()) == len(opened)
     assert done[-1] == (80, 80)
     # Versions of the accounts land in the order of their extracts.
-    assert [f for f in landed if f.startswith("accounts-")] == sorted(
-        f for f in opened if f.startswith("accounts-")
-    )
+    assert [f for f in landed if f.startswith("accounts-")] == sorted(f for f in opened if f.startswith("accounts-"))
 
 
 def test_generate__failure_lands_nothing_that_is_half_written(tmp_path: Path) -> None:
@@ -207,9 +201,7 @@ def test_generate__extreme_sizes_still_keep_the_contracts(
 
 
 @pytest.mark.parametrize("table", LANDED)
-def test_landed_table__has_the_columns_and_types_of_its_contract(
-    demo: tuple[Path, DemoSummary], table: str
-) -> None:
+def test_landed_table__has_the_columns_and_types_of_its_contract(demo: tuple[Path, DemoSummary], table: str) -> None:
     types = {
         "varchar": pa.string(),
         "bigint": pa.int64(),
@@ -228,9 +220,7 @@ def test_landed_table__has_the_columns_and_types_of_its_contract(
 
 
 @pytest.mark.parametrize("table", LANDED)
-def test_landed_table__keeps_every_rule_of_its_contract(
-    database: duckdb.DuckDBPyConnection, table: str
-) -> None:
+def test_landed_table__keeps_every_rule_of_its_contract(database: duckdb.DuckDBPyConnection, table: str) -> None:
     for column in _properties(table):
         name, options = column["name"], column.get("logicalTypeOptions", {})
         rules = []
@@ -251,8 +241,7 @@ def test_landed_table__keeps_every_rule_of_its_contract(
     keys = ", ".join(_keys(table))
     (repeated,) = _row(
         database,
-        f"select count(*) from (select filename, {keys} from landed_{table}"
-        " group by all having count(*) > 1)",
+        f"select count(*) from (select filename, {keys} from landed_{table} group by all having count(*) > 1)",
     )
     assert repeated == 0, f"{table}: a key stands twice in one file"
 
@@ -307,8 +296,7 @@ def test_reference__is_whole_and_used(
 ) -> None:
     used, dangling = _row(
         database,
-        f"select count({column}), count(case when {column} not in (select {key} from {other}) then 1 end)"
-        f" from {table}",
+        f"select count({column}), count(case when {column} not in (select {key} from {other}) then 1 end) from {table}",
     )
     assert used > 0
     assert dangling == 0
@@ -433,9 +421,7 @@ def test_gateway_clicks__stay_away_from_accounts_with_deals(database: duckdb.Duc
 def test_company_names__are_unique_and_safe() -> None:
     names, domains = company_names(np.arange(300_000), seed=7)
     assert len(names.unique()) == len(domains.unique()) == 300_000
-    assert all(
-        domain.endswith(".example") and " " not in domain for domain in domains.slice(0, 1_000).to_pylist()
-    )
+    assert all(domain.endswith(".example") and " " not in domain for domain in domains.slice(0, 1_000).to_pylist())
     beyond, _ = company_names(np.array([5, 5 + 10 * 1_651_440]), seed=7)
     assert beyond[0] != beyond[1]
 
@@ -687,12 +673,6 @@ def test_numbered__writes_digits_and_refuses_to_collide() -> None:
 def test_landing_files__refuse_columns_and_types_that_the_contract_does_not_have(tmp_path: Path) -> None:
     with LandingFiles(None) as files:  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=r"crm__users: columns \['shoe_size'\]"):
-            files.append(
-                "crm__users", "users.parquet", {"user_id": pa.array(["a"]), "shoe_size": pa.array([42])}
-            )
-        with pytest.raises(
-            ValueError, match=r"crm__users\.is_active: the contract's type is bool, not string"
-        ):
-            files.append(
-                "crm__users", "users.parquet", {"user_id": pa.array(["a"]), "is_active": pa.array(["x"])}
-            )
+            files.append("crm__users", "users.parquet", {"user_id": pa.array(["a"]), "shoe_size": pa.array([42])})
+        with pytest.raises(ValueError, match=r"crm__users\.is_active: the contract's type is bool, not string"):
+            files.append("crm__users", "users.parquet", {"user_id": pa.array(["a"]), "is_active": pa.array(["x"])})

@@ -101,9 +101,7 @@ def test_collect__arrivals_increase_whatever_the_clock_says(workspace):
     assert arrivals == [NOON, NOON + timedelta(microseconds=1), NOON + timedelta(microseconds=2)]
 
 
-@pytest.mark.parametrize(
-    "name", ["a.csv.part", "a.csv.tmp", "A.CSV.CRDOWNLOAD", ".a.csv", "~a.csv", ".~lock.a.csv#"]
-)
+@pytest.mark.parametrize("name", ["a.csv.part", "a.csv.tmp", "A.CSV.CRDOWNLOAD", ".a.csv", "~a.csv", ".~lock.a.csv#"])
 def test_collect__temporary_names_wait(workspace, name):
     put(workspace, name, "x")
     collection = run(workspace)
@@ -165,8 +163,7 @@ def test_collect__configured_globs_are_read_and_a_glob_without_a_file_is_missing
     (workspace.home / "exports" / "acc1.csv").write_text("1")
     (elsewhere / "north" / "acc2.csv").write_text("2")
     workspace.sources_file.write_text(
-        "sources:\n  crm:\n    accounts:\n"
-        f"      files: ['exports/acc*.csv', '{elsewhere}/**/*.csv', 'none/*.csv']\n",
+        f"sources:\n  crm:\n    accounts:\n      files: ['exports/acc*.csv', '{elsewhere}/**/*.csv', 'none/*.csv']\n",
         encoding="utf-8",
     )
     put(workspace, "ignored.csv", "3")

@@ -81,8 +81,7 @@ class Company:
 
     def quarantine(self, table: str = ACCOUNTS) -> list[tuple]:
         return self.rows(
-            f"select row, column_name, rule, value from quarantine.{table} "
-            "order by row nulls last, column_name, rule"
+            f"select row, column_name, rule, value from quarantine.{table} order by row nulls last, column_name, rule"
         )
 
 
@@ -123,9 +122,7 @@ def test_load__fills_raw_custom_and_ledger(company):
     result = company.load()
     assert (result.tables[ACCOUNTS].rows_in, result.tables[ACCOUNTS].rows_loaded) == (2, 2)
     (landed,) = landed_files(company.workspace, ACCOUNTS)
-    assert company.rows(
-        "select account_id, employees, city, _file, _row, _arrived_at from raw.crm__accounts"
-    ) == [
+    assert company.rows("select account_id, employees, city, _file, _row, _arrived_at from raw.crm__accounts") == [
         ("A1", 5, None, landed.file, 1, landed.arrived_at),
         ("A2", None, None, landed.file, 2, landed.arrived_at),
     ]
@@ -147,9 +144,7 @@ def test_write_notices__replaces_those_of_the_last_collection(company):
     collection = collect(company.workspace, CONTRACTS, sources, settle_seconds=0)
     for _ in range(2):
         write_notices(company.con, collection.notices)
-    found = company.rows(
-        "select source_table, original_name, status from load.notices order by original_name"
-    )
+    found = company.rows("select source_table, original_name, status from load.notices order by original_name")
     assert found == [(ACCOUNTS, "b.csv", "duplicate"), (ACCOUNTS, "c.csv.part", "waiting")]
     write_notices(company.con, ())
     assert company.rows("from load.notices") == []
@@ -208,9 +203,7 @@ def test_load__compressed_files(company, tmp_path):
     for number, name in enumerate(["a.csv.gz", "a.csv.bz2", "a.csv.xz", "a.csv.zst", "a.csv.zip"]):
         company.land(name, compressions(f"account_id\n{number}\n".encode(), tmp_path)[name])
     assert company.load().failures == ()
-    assert company.rows("select account_id from raw.crm__accounts order by 1") == [
-        (str(n),) for n in range(5)
-    ]
+    assert company.rows("select account_id from raw.crm__accounts order by 1") == [(str(n),) for n in range(5)]
 
 
 def test_load__damaged_compressed_files_are_unreadable_and_stop_no_other(company, tmp_path):
@@ -681,9 +674,7 @@ def test_load__parquet_values_that_do_not_fit_are_quarantined(company):
 
 
 def test_load__parquet_column_of_another_type_is_refused_with_its_type(company):
-    company.land_parquet(
-        "a.parquet", pa.table({"account_id": ["1"], "created_at": [True], "employees": [[1]]})
-    )
+    company.land_parquet("a.parquet", pa.table({"account_id": ["1"], "created_at": [True], "employees": [[1]]}))
     (failure,) = company.load().failures
     assert "'created_at' holds BOOLEAN, and 'created_at' is timestamp" in failure.message
     assert "'employees' holds" in failure.message
@@ -707,9 +698,7 @@ def test_load__chunks_keep_row_numbers_and_see_earlier_chunks_of_the_same_file(c
     company.land("a.csv", "\n".join(lines) + "\n")
     company.load()
     assert company.files() == [("a.csv", "loaded", 45_100, 44_998, 100, 2)]
-    assert company.rows("select bool_and(_row = employees), max(_row) from raw.crm__accounts") == [
-        (True, 45_000)
-    ]
+    assert company.rows("select bool_and(_row = employees), max(_row) from raw.crm__accounts") == [(True, 45_000)]
     assert [row[:2] for row in company.quarantine()] == [(30_000, "employees"), (40_000, "")]
     assert sum("45,100 rows" in line for line in company.said) >= 2
 
@@ -811,9 +800,7 @@ def test_load__a_changed_mapping_loads_that_table_anew_and_no_other(company):
     result = company.load()
     assert result.tables[ACCOUNTS].files == 3
     assert result.tables[DEALS].files == 0
-    assert company.rows("select distinct city is not null, region is null from raw.crm__accounts") == [
-        (True, False)
-    ]
+    assert company.rows("select distinct city is not null, region is null from raw.crm__accounts") == [(True, False)]
     assert company.load().total.files == 0
 
 
@@ -859,9 +846,7 @@ LINE = st.one_of(
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    files=st.lists(st.lists(LINE, max_size=14), min_size=1, max_size=3), share=st.sampled_from([0.2, 0.5, 1])
-)
+@given(files=st.lists(st.lists(LINE, max_size=14), min_size=1, max_size=3), share=st.sampled_from([0.2, 0.5, 1]))
 def test_load__rows_in_are_loaded_or_already_there_or_quarantined(files, share):
     with tempfile.TemporaryDirectory() as folder:
         company = Company(Path(folder) / "home")
@@ -946,9 +931,7 @@ def test_load__killed_in_the_middle_loads_exactly_once_afterwards(company, lines
 # ---------------------------------------------------------------- a real export
 
 
-@pytest.mark.skipif(
-    not MAVEN.is_dir(), reason=f"the Maven CRM export is not here: {MAVEN} (set SCORING_SHARED_DATA)"
-)
+@pytest.mark.skipif(not MAVEN.is_dir(), reason=f"the Maven CRM export is not here: {MAVEN} (set SCORING_SHARED_DATA)")
 def test_load__maven_crm_through_its_sources_file_alone(company):
     example = PROJECT_ROOT / "docs" / "examples" / "maven_crm" / "sources.yml"
     company.configure(example.read_text(encoding="utf-8"))
@@ -970,17 +953,12 @@ def test_load__maven_crm_through_its_sources_file_alone(company):
     )
     assert status == [("lost", 2473, 2473), ("open", 2089, 664), ("won", 4238, 4238)]
     assert round(4238 / (4238 + 2473) * 100, 2) == 63.15
-    unknown = (
-        "select count(*) from raw.crm__opportunities where {} not in (select {} from raw.{}) "
-        "and {} is not null"
-    )
+    unknown = "select count(*) from raw.crm__opportunities where {} not in (select {} from raw.{}) and {} is not null"
     assert company.rows(unknown.format("product", "product", "crm__products", "product")) == [(0,)]
     assert company.rows(unknown.format("account_id", "account_id", "crm__accounts", "account_id")) == [(0,)]
     assert company.rows(unknown.format("owner_id", "user_id", "crm__users", "owner_id")) == [(0,)]
     found = "select industry, annual_revenue, founded_year from raw.crm__accounts where account_id = {}"
-    assert company.rows(found.format("'Acme Corporation'")) == [
-        ("technology", Decimal("1100040000.00"), 1996)
-    ]
+    assert company.rows(found.format("'Acme Corporation'")) == [("technology", Decimal("1100040000.00"), 1996)]
     assert company.rows("select sum(amount) from raw.crm__opportunities where status = 'won'") == [
         (Decimal("10005534"),)
     ]

@@ -57,9 +57,7 @@ def test_read_sources__commented_examples_of_the_default_text_are_valid(tmp_path
     }
     data = yaml.safe_load(legend)
     columns = data["sources"]["crm"]["opportunities"]["columns"]
-    data["sources"]["crm"]["opportunities"]["columns"] = {
-        names.get(key, key): value for key, value in columns.items()
-    }
+    data["sources"]["crm"]["opportunities"]["columns"] = {names.get(key, key): value for key, value in columns.items()}
     source = read(tmp_path, yaml.safe_dump(data))["crm__opportunities"]
     assert source.format.escape == "\\"
     assert source.settings.columns["status"].others == "open"
@@ -140,9 +138,7 @@ def test_fingerprint__follows_what_changes_rows_and_not_where_files_are(tmp_path
 
 def used(source: TableSource, header: list[str]) -> tuple[dict[str, str | None], list[str], tuple[str, ...]]:
     resolved = resolve_header(CONTRACTS["crm__accounts"], source, header)
-    columns = {
-        column.name: header[column.position] for column in resolved.columns if column.position is not None
-    }
+    columns = {column.name: header[column.position] for column in resolved.columns if column.position is not None}
     return columns, [name for name, _ in resolved.custom], resolved.problems
 
 
@@ -167,9 +163,7 @@ def test_resolve_header__missing_columns_are_named_with_what_the_file_has(tmp_pa
     assert len(problems) == 2
     assert "the required column 'account_id' is missing" in problems[0]
     assert "the file has: Id, Branchen" in problems[0]
-    assert (
-        "'Branche', mapped to 'industry' in sources.yml, is missing; did you mean 'Branchen'?" in problems[1]
-    )
+    assert "'Branche', mapped to 'industry' in sources.yml, is missing; did you mean 'Branchen'?" in problems[1]
 
 
 def test_resolve_header__duplicate_names_are_a_problem_and_case_decides_between_likes(tmp_path):

@@ -30,15 +30,11 @@ def deals(rows: list[dict]) -> pa.Table:
             ("closed_at", pa.timestamp("us")),
         ]
     )
-    return pa.Table.from_pylist(
-        [{"opportunity_id": "1", "status": "open"} | row for row in rows], schema=schema
-    )
+    return pa.Table.from_pylist([{"opportunity_id": "1", "status": "open"} | row for row in rows], schema=schema)
 
 
 def broken(checker: RuleChecker, table: pa.Table) -> dict[str, list[int]]:
-    return {
-        f"{','.join(item.rule.columns)}: {item.rule.text}": item.positions for item in checker.check(table)
-    }
+    return {f"{','.join(item.rule.columns)}: {item.rule.text}": item.positions for item in checker.check(table)}
 
 
 def test_check__good_rows_break_nothing():
@@ -74,9 +70,17 @@ def test_check__a_close_date_without_time_is_no_time_travel():
     """A CRM that gives the day of the close, and an open deal with the day on which it should close, keep the rule."""
     table = deals(
         [
-            {"status": "won", "opened_at": dt.datetime(2024, 6, 1, 15, 30), "closed_at": dt.datetime(2024, 6, 1)},
+            {
+                "status": "won",
+                "opened_at": dt.datetime(2024, 6, 1, 15, 30),
+                "closed_at": dt.datetime(2024, 6, 1),
+            },
             {"status": "open", "opened_at": JULY, "closed_at": JUNE},
-            {"status": "won", "opened_at": dt.datetime(2024, 6, 2, 15, 30), "closed_at": dt.datetime(2024, 6, 1)},
+            {
+                "status": "won",
+                "opened_at": dt.datetime(2024, 6, 2, 15, 30),
+                "closed_at": dt.datetime(2024, 6, 1),
+            },
         ]
     )
     assert broken(RuleChecker(DEALS), table) == {"closed_at,opened_at: a deal closes after it opened": [2]}

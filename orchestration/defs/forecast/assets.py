@@ -1,4 +1,5 @@
-"""The daily record of the forecast as it was made. The forecast itself is the mart `pipeline_forecast`, made at each refresh."""
+"""The daily record of the forecast as it was made. The forecast itself is the mart `pipeline_forecast`, made at each
+refresh."""
 
 import dagster as dg
 

@@ -51,7 +51,9 @@ def parse_moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise UserError(f"as-of must be an ISO date or time such as 2026-06-30 or 2026-06-30T12:00 (value: {text!r})") from None
+        raise UserError(
+            f"as-of must be an ISO date or time such as 2026-06-30 or 2026-06-30T12:00 (value: {text!r})"
+        ) from None
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
@@ -72,12 +74,17 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
             for name, contract in contracts.items()
         ],
         check_specs=[
-            dg.AssetCheckSpec(CONTRACT_CHECK, asset=raw_key(name), description="Header, types and rules of the contract")
+            dg.AssetCheckSpec(
+                CONTRACT_CHECK, asset=raw_key(name), description="Header, types and rules of the contract"
+            )
             for name in contracts
         ],
     )
     def raw_tables(
-        context: dg.AssetExecutionContext, config: LoadConfig, workspace: ScoringWorkspace, writer_lock: WriterLock
+        context: dg.AssetExecutionContext,
+        config: LoadConfig,
+        workspace: ScoringWorkspace,
+        writer_lock: WriterLock,
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         from orchestration.lib.landing import collect
         from orchestration.lib.loading import load, write_notices
@@ -122,7 +129,10 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
         description="scorecard.yml as tables, and the moment that this refresh describes",
     )
     def scoring_settings(
-        context: dg.AssetExecutionContext, config: MomentConfig, workspace: ScoringWorkspace, writer_lock: WriterLock
+        context: dg.AssetExecutionContext,
+        config: MomentConfig,
+        workspace: ScoringWorkspace,
+        writer_lock: WriterLock,
     ) -> dg.MaterializeResult:
         home = workspace.locate()
         settings = read_scorecard_settings(home.scorecard_file, known_signals(contracts))

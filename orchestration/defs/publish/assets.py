@@ -41,7 +41,10 @@ def build_publish_assets(contracts: Mapping[str, Contract], marts: Sequence[dg.A
             f"{publication.row_counts.get('score_contributions', 0):,} contributions"
         )
         return dg.MaterializeResult(
-            metadata={"version": publication.version, **{f"rows/{k}": v for k, v in publication.row_counts.items()}}
+            metadata={
+                "version": publication.version,
+                **{f"rows/{k}": v for k, v in publication.row_counts.items()},
+            }
         )
 
     return [published_marts]

@@ -42,7 +42,9 @@ class Translator(DagsterDbtTranslator):
 
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
         owner = (dbt_resource_props.get("config") or {}).get("group") or "data engineering"
-        return [{"marts": "team:marketing-operations", "features": "team:data-science"}.get(owner, "team:data-engineering")]
+        return [
+            {"marts": "team:marketing-operations", "features": "team:data-science"}.get(owner, "team:data-engineering")
+        ]
 
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
         return dbt_resource_props.get("description") or ""
@@ -66,7 +68,7 @@ def build_transform_assets(manifest: Mapping[str, Any]) -> list[dg.AssetsDefinit
                 broken.append(f"{node['resource_type']} {node['name']}: {result.message or result.status}")
             if node["resource_type"] == "test":
                 check = get_asset_check_key_for_test(manifest, translator, result.unique_id, None)
-                if check in known_checks:
+                if check is not None and check in known_checks:
                     yield dg.AssetCheckResult(
                         asset_key=check.asset_key,
                         check_name=check.name,
@@ -89,7 +91,7 @@ def build_transform_assets(manifest: Mapping[str, Any]) -> list[dg.AssetsDefinit
         exclude=AFTER_THE_CARD,
         dagster_dbt_translator=translator,
     )
-    def dbt_features(context: dg.AssetExecutionContext, dbt: Dbt, writer_lock: WriterLock):  # type: ignore[no-untyped-def]
+    def dbt_features(context: dg.AssetExecutionContext, dbt: Dbt, writer_lock: WriterLock):
         yield from run(context, dbt, select="fqn:*", exclude=AFTER_THE_CARD)
 
     @dbt_assets(
@@ -98,7 +100,7 @@ def build_transform_assets(manifest: Mapping[str, Any]) -> list[dg.AssetsDefinit
         select=AFTER_THE_CARD,
         dagster_dbt_translator=translator,
     )
-    def dbt_marts(context: dg.AssetExecutionContext, dbt: Dbt, writer_lock: WriterLock):  # type: ignore[no-untyped-def]
+    def dbt_marts(context: dg.AssetExecutionContext, dbt: Dbt, writer_lock: WriterLock):
         yield from run(context, dbt, select=AFTER_THE_CARD, exclude="")
 
     return [dbt_features, dbt_marts]

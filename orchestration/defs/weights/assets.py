@@ -16,7 +16,12 @@ from orchestration.lib.warehouse import open_warehouse
 OWNERS = ["team:data-science"]
 _FEATURES = [
     dg.AssetKey(["features", name])
-    for name in ("ftr_accounts__explicit", "ftr_accounts__implicit", "ftr_deals__explicit", "ftr_deals__implicit")
+    for name in (
+        "ftr_accounts__explicit",
+        "ftr_accounts__implicit",
+        "ftr_deals__explicit",
+        "ftr_deals__implicit",
+    )
 ]
 
 
@@ -38,13 +43,21 @@ def build_weights_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDef
         description="A new scorecard version, landed as a draft: expert points moved as far as closed deals say",
     )
     def fitted_scorecard(
-        context: dg.AssetExecutionContext, config: FitConfig, workspace: ScoringWorkspace, writer_lock: WriterLock
+        context: dg.AssetExecutionContext,
+        config: FitConfig,
+        workspace: ScoringWorkspace,
+        writer_lock: WriterLock,
     ) -> dg.MaterializeResult:
         home = workspace.locate()
         settings = read_scorecard_settings(home.scorecard_file, known_signals(contracts))
         with open_warehouse(home) as connection:
             result = fit_scorecard(
-                connection, home, settings, activate=config.activate, note=config.note, progress=context.log.info
+                connection,
+                home,
+                settings,
+                activate=config.activate,
+                note=config.note,
+                progress=context.log.info,
             )
         return dg.MaterializeResult(
             metadata={
@@ -75,7 +88,12 @@ def build_weights_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDef
             ).fetchall()[0]
             if active_card(home) is None and account_count:
                 fit_scorecard(
-                    connection, home, settings, activate=False, note="first refresh with accounts", progress=context.log.info
+                    connection,
+                    home,
+                    settings,
+                    activate=False,
+                    note="first refresh with accounts",
+                    progress=context.log.info,
                 )
             card = active_card(home)
             if card is not None:
@@ -84,7 +102,10 @@ def build_weights_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDef
             context.log.info("no accounts have landed: there is nothing to score yet")
             return dg.MaterializeResult(metadata={"scorecard_version": "none"})
         return dg.MaterializeResult(
-            metadata={"scorecard_version": card.version, "verdict": " ".join(card.document["card"]["verdict"])}
+            metadata={
+                "scorecard_version": card.version,
+                "verdict": " ".join(card.document["card"]["verdict"]),
+            }
         )
 
     return [fitted_scorecard, active_scorecard]

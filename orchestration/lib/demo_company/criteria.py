@@ -47,10 +47,7 @@ def _ranges(*edges_and_points: float) -> list[Band]:
     """Bands from ``points, edge, points, edge, points``: the first and last are open."""
     points, edges = edges_and_points[::2], edges_and_points[1::2]
     lowers, uppers = [None, *edges], [*edges, None]
-    return [
-        {"lower": low, "upper": up, "points": int(p)}
-        for low, up, p in zip(lowers, uppers, points, strict=True)
-    ]
+    return [{"lower": low, "upper": up, "points": int(p)} for low, up, p in zip(lowers, uppers, points, strict=True)]
 
 
 def _decayed(signals: list[str], half_life: int, window: int, cap: int, bands: list[Band]) -> dict[str, Any]:
@@ -66,9 +63,7 @@ def _decayed(signals: list[str], half_life: int, window: int, cap: int, bands: l
     }
 
 
-def _category(
-    attribute: str, points: dict[str, int], other: int = 0, missing: int | None = None
-) -> dict[str, Any]:
+def _category(attribute: str, points: dict[str, int], other: int = 0, missing: int | None = None) -> dict[str, Any]:
     bands: list[Band] = [{"values": [value], "points": p} for value, p in points.items()]
     bands.append({"other": True, "points": other})
     if missing is not None:
@@ -115,9 +110,7 @@ CRITERIA: dict[str, dict[str, Any]] = {
     "product_page_views": _decayed(["product_page_view"], 45, 180, 5, _ranges(-5, 0.01, 0, 1, 4, 3, 9)),
     "email_clicks": _decayed(["email_clicked"], 30, 180, 3, _ranges(-4, 0.01, 2, 1, 9)),
     "content_and_trials": _decayed(["download", "trial_sign_up"], 60, 365, 2, _ranges(-3, 0.01, 4, 0.5, 12)),
-    "meetings_and_fairs": _decayed(
-        ["meeting", "trade_fair_visit"], 90, 365, 1, _ranges(-5, 0.01, 5, 0.7, 14)
-    ),
+    "meetings_and_fairs": _decayed(["meeting", "trade_fair_visit"], 90, 365, 1, _ranges(-5, 0.01, 5, 0.7, 14)),
     "unsubscribes": _decayed(["email_unsubscribed"], 180, 365, 1, _ranges(0, 0.01, -15)),
     "days_since_last_touch": {
         "kind": "implicit",

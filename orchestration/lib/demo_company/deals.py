@@ -256,9 +256,7 @@ def history(rng: np.random.Generator, deals: Deals, calendar: Calendar) -> Chang
     scale = 1 / np.append(STAGE_STARTS[1:], 1.0)[last_stage]
     shift = rng.random((n, 3)) * 0.12 - 0.06
 
-    columns: list[tuple[Longs, Longs, Bools]] = [
-        (deals.opened_at, np.zeros(n, dtype=np.int64), np.ones(n, dtype=bool))
-    ]
+    columns: list[tuple[Longs, Longs, Bools]] = [(deals.opened_at, np.zeros(n, dtype=np.int64), np.ones(n, dtype=bool))]
     for step in (1, 2, 3):
         share = np.clip((STAGE_STARTS[step] + shift[:, step - 1]) * scale, 0.02, 0.97)
         at = deals.opened_at + (share * length).astype(np.int64)
@@ -301,9 +299,7 @@ def history(rng: np.random.Generator, deals: Deals, calendar: Calendar) -> Chang
     scoped = deals.amount * np.exp(rng.normal(0, 0.14, n))
     discounted = scoped * (1 - np.maximum(rng.normal(0.03, 0.05, n), 0))
     reached = np.where(is_closing, last_stage[deal], stage)
-    amount = np.where(
-        reached >= 3, discounted[deal], np.where(reached == 2, scoped[deal], deals.amount[deal])
-    )
+    amount = np.where(reached >= 3, discounted[deal], np.where(reached == 2, scoped[deal], deals.amount[deal]))
     amount = np.maximum(amount // 10 * 10, 100).astype(np.int64)
     is_last = np.append(np.diff(deal) != 0, True) if len(deal) else np.zeros(0, dtype=bool)
     return Changes(deal, changed_at, stage, amount, expected, is_last)

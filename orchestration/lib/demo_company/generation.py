@@ -278,9 +278,7 @@ class _TruthDeals:
         table = _truth_table(block, calendar, first_deal)
         if self._writer is None:
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(
-                self._directory / TRUTH_DEALS_FILE, table.schema, compression="zstd"
-            )
+            self._writer = pq.ParquetWriter(self._directory / TRUTH_DEALS_FILE, table.schema, compression="zstd")
         self._writer.write_table(table)
 
 
@@ -291,9 +289,7 @@ def _truth_table(block: Block, calendar: Calendar, first_deal: int) -> pa.Table:
         "opportunity_id": numbered("OPP-", first_deal + np.arange(len(deals)), 8),
         "account_id": numbered("ACC-", block.accounts.number[deals.account], 8),
         "opened_at": moments(deals.opened_at, micros=OPENING_MICROS),
-        "status": texts(
-            ["open", "won", "lost"], np.where(closed, np.where(deals.won, 1, 2), 0)
-        ).dictionary_decode(),
+        "status": texts(["open", "won", "lost"], np.where(closed, np.where(deals.won, 1, 2), 0)).dictionary_decode(),
         "log_odds": pa.array(deals.log_odds),
     }
     for name, column in deals.values.items():

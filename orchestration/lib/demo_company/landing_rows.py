@@ -146,9 +146,7 @@ class BlockWriter:
         contacts = self.block.contacts
         local = pc.binary_join_element_wise(pc.utf8_lower(self.first), pc.utf8_lower(self.last), ".")
         private = pc.binary_join_element_wise(local, pa.array(contacts.number.astype(str)), ".")
-        provider = texts(
-            words.FREE_MAIL_DOMAINS, contacts.number % len(words.FREE_MAIL_DOMAINS)
-        ).dictionary_decode()
+        provider = texts(words.FREE_MAIL_DOMAINS, contacts.number % len(words.FREE_MAIL_DOMAINS)).dictionary_decode()
         at_work = pc.binary_join_element_wise(local, self.domains.take(pa.array(contacts.account)), "@")
         at_home = pc.binary_join_element_wise(private, provider, "@")
         return pc.if_else(pa.array(contacts.is_free_mail), at_home, at_work)
@@ -199,9 +197,7 @@ class BlockWriter:
             np.maximum.at(updated_at, deals.account[closed], deals.closed_at[closed] + 1)
             stage = np.where(is_customer, 4, np.where(in_deal, 3, early_stage))
 
-            def version(
-                first: NDArray, later: NDArray, is_later: Bools = is_later, rows: Longs = rows
-            ) -> NDArray:
+            def version(first: NDArray, later: NDArray, is_later: Bools = is_later, rows: Longs = rows) -> NDArray:
                 return np.where(is_later, later, first)[rows]
 
             picked = pa.array(rows)
@@ -240,9 +236,7 @@ class BlockWriter:
                 **{name: values[rows] for name, values in fixed.items()},
             }
             custom = {
-                "tech_stack": texts(
-                    words.TECH_STACKS, accounts.tech_stack[rows], accounts.tech_stack_missing[rows]
-                ),
+                "tech_stack": texts(words.TECH_STACKS, accounts.tech_stack[rows], accounts.tech_stack_missing[rows]),
                 "open_positions": pa.array(
                     version(accounts.open_positions, accounts.open_positions_later),
                     mask=accounts.open_positions_missing[rows],
@@ -265,9 +259,7 @@ class BlockWriter:
             for function in words.FUNCTION_TITLES
         ]
         mergeable = (
-            self.quiet[contacts.account]
-            & contacts.is_linked
-            & (np.arange(m) != contacts.first[contacts.account])
+            self.quiet[contacts.account] & contacts.is_linked & (np.arange(m) != contacts.first[contacts.account])
         )
         merged = mergeable & (rng.random(m) < 0.012)
         unsubscribed = self.block.unsubscribed_at < self.calendar.until
@@ -371,9 +363,7 @@ class BlockWriter:
             },
         )
         won_rows = changes.stage[last] == WON_STAGE
-        month = (
-            np.searchsorted(self.campaigns.month_starts, changes.changed_at[last][won_rows], side="right") - 1
-        )
+        month = np.searchsorted(self.campaigns.month_starts, changes.changed_at[last][won_rows], side="right") - 1
         totals = np.zeros((len(words.USERS), months), dtype=np.int64)
         np.add.at(totals, (owner[last][won_rows], month), changes.amount[last][won_rows])
         return totals
@@ -394,9 +384,7 @@ class BlockWriter:
         identifies[list(IDENTIFYING)] = True
         identifies = identifies[kind]
         # From the first form on the tracker knows some of the visits, never one before it.
-        remembered = (visitors.identified_at[visitor] <= touches.time) & (
-            rng.random(n, dtype=np.float32) < 0.4
-        )
+        remembered = (visitors.identified_at[visitor] <= touches.time) & (rng.random(n, dtype=np.float32) < 0.4)
         has_contact = np.where(identifies, rng.random(n, dtype=np.float32) < 0.5, remembered)
         contact = np.maximum(touches.contact, 0)
         product = rng.integers(0, len(words.PRODUCTS), n, dtype=np.int8)
@@ -425,9 +413,7 @@ class BlockWriter:
                 "event_id": numbered("w-", self.numbers.web + np.arange(n), 12),
                 "occurred_at": moments(touches.time),
                 "event_type": texts(WEB_TYPES, kind),
-                "visitor_id": texts(
-                    numbered("v-", self.numbers.visitor + np.arange(len(visitors)), 12), visitor
-                ),
+                "visitor_id": texts(numbered("v-", self.numbers.visitor + np.arange(len(visitors)), 12), visitor),
                 "contact_id": texts(self.contact_ids, contact, ~has_contact),
                 "email": texts(self.emails, contact, ~identifies),
                 "url": texts(words.URLS, url),
@@ -466,13 +452,9 @@ class BlockWriter:
                 "contact_id": texts(self.contact_ids, contact, rng.random(n, dtype=np.float32) < 0.2),
                 "email": texts(self.emails, contact),
                 "campaign_id": texts(self.campaigns.ids, campaign_of[touches.message]),
-                "link_url": texts(
-                    words.URLS, rng.integers(0, words.URL_FORM, n, dtype=np.int8), kind != CLICKED
-                ),
+                "link_url": texts(words.URLS, rng.integers(0, words.URL_FORM, n, dtype=np.int8), kind != CLICKED),
                 "user_agent": texts(words.USER_AGENTS, agent, ~acted),
-                "ip_address": texts(
-                    words.IP_ADDRESSES, contact * np.int32(11) % len(words.IP_ADDRESSES), ~acted
-                ),
+                "ip_address": texts(words.IP_ADDRESSES, contact * np.int32(11) % len(words.IP_ADDRESSES), ~acted),
             },
         )
         self.numbers.email += n
@@ -540,9 +522,7 @@ class BlockWriter:
                 "opportunity_id": texts(deal_ids, np.maximum(touches.deal, 0), ~has_deal),
                 "owner_id": texts(user_ids(), owner),
                 "campaign_id": texts(self.campaigns.ids, fair, ~at_fair),
-                "outcome": texts(
-                    words.CALL_OUTCOMES, rng.choice(4, n, p=[0.45, 0.3, 0.15, 0.1]), kind != CALL
-                ),
+                "outcome": texts(words.CALL_OUTCOMES, rng.choice(4, n, p=[0.45, 0.3, 0.15, 0.1]), kind != CALL),
                 "duration_minutes": pa.array(minutes, mask=kind == TENDER),
                 "updated_at": moments(touches.time),
                 "is_deleted": np.zeros(n, dtype=bool),
@@ -598,9 +578,7 @@ class BlockWriter:
         chosen = np.flatnonzero(rng.random(len(contacts)) < np.where(is_customer, 0.3, 0.04))
         n = len(chosen)
         at = since[chosen] + (rng.random(n) * (self.calendar.until - since[chosen])).astype(np.int64)
-        score = np.clip(np.round(rng.normal(np.where(is_customer[chosen], 8.2, 7.2), 1.9)), 0, 10).astype(
-            np.int64
-        )
+        score = np.clip(np.round(rng.normal(np.where(is_customer[chosen], 8.2, 7.2), 1.9)), 0, 10).astype(np.int64)
         by_contact = rng.random(n) < 0.7
         self.files.append(
             "survey__nps_answers",

@@ -211,9 +211,7 @@ def make_accounts(rng: np.random.Generator, number: Longs, calendar: Calendar) -
     )
 
 
-def make_contacts(
-    rng: np.random.Generator, accounts: Accounts, first_number: int, calendar: Calendar
-) -> Contacts:
+def make_contacts(rng: np.random.Generator, accounts: Accounts, first_number: int, calendar: Calendar) -> Contacts:
     """Draw one to eight contacts per account."""
     count = 1 + rng.choice(8, len(accounts), p=CONTACT_COUNT_SHARES).astype(np.int64)
     count[accounts.account_type == 2] = 1

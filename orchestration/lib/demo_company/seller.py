@@ -140,9 +140,7 @@ def make_campaigns(calendar: Calendar) -> Campaigns:
     )
 
 
-def write_company(
-    rng: np.random.Generator, files: LandingFiles, calendar: Calendar, campaigns: Campaigns
-) -> None:
+def write_company(rng: np.random.Generator, files: LandingFiles, calendar: Calendar, campaigns: Campaigns) -> None:
     """Land users, products, campaigns and the market's figures."""
     n = len(words.USERS)
     region = np.arange(n) // words.USERS_PER_REGION
@@ -193,9 +191,7 @@ def write_company(
             published = midnight(datetime.date(year + 1, 3, 10 + code)) + 7 * HOUR
             if published >= calendar.until:
                 break
-            rows.append(
-                (industry, year, published, growth + rng.normal(0, 1.5), 2.5 + code % 4 + 0.3 * rng.random())
-            )
+            rows.append((industry, year, published, growth + rng.normal(0, 1.5), 2.5 + code % 4 + 0.3 * rng.random()))
     industries, years, published_at, growth_pct, spend_pct = zip(*rows, strict=True)
     files.append(
         "market__industry_benchmarks",

@@ -65,9 +65,7 @@ def contract_schema(table: str) -> pa.Schema:
         elif kind in _ARROW_TYPES:
             arrow = _ARROW_TYPES[kind]
         else:
-            raise UserError(
-                f"{path}: column {column['name']}: physicalType {kind} is not known to the generator"
-            )
+            raise UserError(f"{path}: column {column['name']}: physicalType {kind} is not known to the generator")
         fields.append(pa.field(column["name"], arrow))
     return pa.schema(fields)
 

@@ -140,9 +140,7 @@ def touches_of(
 
 def together(parts: list[Touches]) -> Touches:
     """One after the other."""
-    return Touches(
-        **{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Touches)}
-    )
+    return Touches(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Touches)})
 
 
 class TouchMaker:
@@ -281,20 +279,13 @@ class TouchMaker:
             in_burst = np.repeat(np.arange(len(account)), rng.poisson(PER_BURST.get(kind, 0.0) * strength))
             back = rng.exponential(MEAN_BURST_DAYS, len(in_burst))
             calm = np.repeat(np.arange(n), rng.poisson(PER_YEAR.get(kind, 0.0) * scale * years))
-            at = np.concatenate(
-                [self.days_back(end[in_burst], back), self.in_office(self._uniform_times(calm))]
-            )
+            at = np.concatenate([self.days_back(end[in_burst], back), self.in_office(self._uniform_times(calm))])
             parts.append(self.of_kind(kind, np.concatenate([account[in_burst], calm]), at))
         for fair in self.calendar.fair_starts:
             visiting = np.flatnonzero(
                 rng.random(n) < FAIR_VISIT_SHARE * scale * np.minimum(self.accounts.interest, 2) / 0.9
             )
-            at = (
-                fair
-                + rng.integers(0, 3, len(visiting)) * DAY
-                + 9 * HOUR
-                + rng.integers(0, 8 * HOUR, len(visiting))
-            )
+            at = fair + rng.integers(0, 3, len(visiting)) * DAY + 9 * HOUR + rng.integers(0, 8 * HOUR, len(visiting))
             parts.append(self.of_kind(FAIR_VISIT, visiting, at))
         return together(parts)
 
@@ -333,9 +324,7 @@ class TouchMaker:
         account, time = spread(FILLER_SHARES["social"])
         kept = self._kept(time)
         contact, known = self.known_people(account[kept], time[kept])
-        kinds = SOCIAL + rng.choice(
-            len(words.SOCIAL_TYPES), len(contact), p=[0.2, 0.45, 0.12, 0.13, 0.05, 0.05]
-        )
+        kinds = SOCIAL + rng.choice(len(words.SOCIAL_TYPES), len(contact), p=[0.2, 0.45, 0.12, 0.13, 0.05, 0.05])
         parts.append(touches_of(kinds, time[kept], np.where(known, contact, -1), account[kept]))
         parts.append(self.of_kind(CALL, *spread(FILLER_SHARES["call"] * 0.95)))
         parts.append(self.of_kind(TENDER, *spread(FILLER_SHARES["call"] * 0.05)))
@@ -362,9 +351,7 @@ class TouchMaker:
         self.message_count += n
         sent = touches_of(SENT, time, contact, account, message=message)
         bounced = rng.random(n, dtype=np.float32) < 0.015
-        answer = touches_of(
-            np.where(bounced, BOUNCED, DELIVERED), time + 2, contact, account, message=message
-        )
+        answer = touches_of(np.where(bounced, BOUNCED, DELIVERED), time + 2, contact, account, message=message)
         opened = np.flatnonzero(~bounced & (rng.random(n, dtype=np.float32) < 0.36))
         opened_at = time[opened] + 60 + rng.exponential(6 * HOUR, len(opened)).astype(np.int64)
         in_time = opened_at < self.calendar.until

@@ -171,9 +171,7 @@ def company_names(numbers: NDArray[np.int64], seed: int) -> tuple[pa.Array, pa.A
     mixed, end = np.divmod(mixed, len(_ENDS))
     start, middle = np.divmod(mixed, len(_MIDDLES))
     stem = _join("", _pick(_STARTS, start), _pick(_MIDDLES, middle), _pick(_ENDS, end))
-    counter = pc.replace_with_mask(
-        pa.array(np.char.add(" ", (lap + 1).astype(str))), pa.array(lap == 0), pa.scalar("")
-    )
+    counter = pc.replace_with_mask(pa.array(np.char.add(" ", (lap + 1).astype(str))), pa.array(lap == 0), pa.scalar(""))
     name = _join("", _join(" ", pc.utf8_capitalize(stem), _pick(_FORMS, form)), counter)
     slug = pc.replace_substring(pc.utf8_lower(name), " ", "-")
     return name, _join("", slug, pa.scalar(".example"))

@@ -130,9 +130,7 @@ def test_fixed_ranges__gaps_are_filled_and_every_value_has_one_band():
 
 
 def test_fixed_values__unknown_is_other_and_none_is_missing():
-    criterion = CriterionSpec(
-        "industry", value_type="category", bands=(BandSpec(values=("it", "media"), points=9),)
-    )
+    criterion = CriterionSpec("industry", value_type="category", bands=(BandSpec(values=("it", "media"), points=9),))
     bands, column = _bands(criterion, ["it", "media", "mining", None, float("nan"), "IT"])
     assert [b.label for b in bands.bands] == ["it, media", "other", "missing"]
     assert bands.encode(column).tolist() == [0, 0, 1, 2, 2, 1]

@@ -27,9 +27,7 @@ def _indicators(seed: int, n: int = 300) -> tuple[np.ndarray, np.ndarray]:
 def test_classifier__is_the_mode_of_deals_and_pseudo_deals():
     X, y = _indicators(0)
     expert = np.array([0.5, 0, -0.5, 0, 0.3, 0])
-    model = ScorecardClassifier(expert, prior_trust=0.8, trust_sd=0, belief_deals=30, belief_grid=None).fit(
-        X, y
-    )
+    model = ScorecardClassifier(expert, prior_trust=0.8, trust_sd=0, belief_deals=30, belief_grid=None).fit(X, y)
 
     def loss(theta):
         line = theta[0] + X @ theta[1:]

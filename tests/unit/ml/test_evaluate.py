@@ -108,9 +108,7 @@ def test_calibrate__without_deals_is_the_prior_and_noise_shrinks_to_flat():
     assert prior.win_probability(0)[0] == pytest.approx(0.25)
     generator = np.random.default_rng(6)
     points = generator.normal(0, 20, 5000).round()
-    noise = calibrate(
-        points, generator.integers(0, 2, 5000), expected_win_rate=0.25, expected_win_rate_deals=10
-    )
+    noise = calibrate(points, generator.integers(0, 2, 5000), expected_win_rate=0.25, expected_win_rate_deals=10)
     assert abs(noise.slope) < 0.1 * WEIGHT_PER_POINT
 
 
@@ -120,17 +118,13 @@ def test_calibrate__interval_covers_the_true_probability():
     for _ in range(200):
         points = generator.normal(0, 30, 150).round()
         won = (generator.random(150) < 1 / (1 + np.exp(1.1 - WEIGHT_PER_POINT * points))).astype(int)
-        _, low, high = calibrate(
-            points, won, expected_win_rate=0.25, expected_win_rate_deals=10
-        ).win_probability(20)
+        _, low, high = calibrate(points, won, expected_win_rate=0.25, expected_win_rate_deals=10).win_probability(20)
         hits.append(low < 1 / (1 + np.exp(1.1 - WEIGHT_PER_POINT * 20)) < high)
     assert 0.84 <= np.mean(hits) <= 0.97
 
 
 def test_flat_calibration__is_the_win_rate_at_any_points():
-    flat = flat_calibration(
-        np.array([1] * 630 + [0] * 370), expected_win_rate=0.25, expected_win_rate_deals=10
-    )
+    flat = flat_calibration(np.array([1] * 630 + [0] * 370), expected_win_rate=0.25, expected_win_rate_deals=10)
     p, low, high = flat.win_probability(np.array([-100, 100]))
     assert p[0] == p[1] == pytest.approx(0.63, abs=0.005)
     assert low[0] < 0.63 < high[0]

@@ -27,10 +27,7 @@ def bank() -> tuple[CardSpec, pd.DataFrame, np.ndarray, pd.DatetimeIndex]:
     table["pdays"] = table["pdays"].astype(float).where(table["pdays"] != 999)
     numbers = set(table.select_dtypes("number").columns)
     spec = CardSpec(
-        tuple(
-            CriterionSpec(name, value_type="number" if name in numbers else "category")
-            for name in table.columns
-        )
+        tuple(CriterionSpec(name, value_type="number" if name in numbers else "category") for name in table.columns)
     )
     closed_at = pd.Timestamp("2008-05-01") + pd.to_timedelta(np.arange(len(table)) * 30, unit="min")
     return spec, table, y, pd.DatetimeIndex(closed_at)

@@ -97,9 +97,7 @@ def test_cold_start__never_clearly_worse_than_experts_alone_or_data_alone(expert
         deals = simulate(deal_count, seed, experts=experts)
         unbelieved = replace(
             deals.spec,
-            criteria=tuple(
-                replace(c, bands=tuple(replace(b, points=0) for b in c.bands)) for c in deals.spec.criteria
-            ),
+            criteria=tuple(replace(c, bands=tuple(replace(b, points=0) for b in c.bands)) for c in deals.spec.criteria),
             belief_grid=(),
             belief_deals=10.0,
         )
@@ -156,9 +154,7 @@ def test_few_deals__are_not_evaluated_and_that_is_said():
 
 
 def test_card__points_are_rounded_weights(card):
-    assert [b.points for b in card.bands] == [
-        math.floor(20 / math.log(2) * b.weight + 0.5) for b in card.bands
-    ]
+    assert [b.points for b in card.bands] == [math.floor(20 / math.log(2) * b.weight + 0.5) for b in card.bands]
     assert points_from_weights([0.5 * WEIGHT_PER_POINT, -0.5 * WEIGHT_PER_POINT]).tolist() == [1, 0]
 
 
@@ -218,9 +214,7 @@ def test_fit__numbers_with_holes_all_missing_columns_and_bands_without_deals():
     generator = np.random.default_rng(5)
     x = generator.uniform(0, 100, 800)
     y = (generator.random(800) < 0.1 + 0.6 * (x > 50)).astype(int)
-    X = pd.DataFrame(
-        {"size": np.where(generator.random(800) < 0.2, np.nan, x), "empty": np.nan, "gone": None}
-    )
+    X = pd.DataFrame({"size": np.where(generator.random(800) < 0.2, np.nan, x), "empty": np.nan, "gone": None})
     spec = CardSpec(
         (
             CriterionSpec("size", missing_points=4),
@@ -299,9 +293,7 @@ def test_fit__refuses_what_is_no_closed_deal(y, closed_at, message):
 
 def test_fit__a_column_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="criterion size: X has no such column; it has age"):
-        fit_card(
-            CardSpec((CriterionSpec("size"),)), pd.DataFrame({"age": [1.0]}), [1], ["2024-01-01"], seed=1
-        )
+        fit_card(CardSpec((CriterionSpec("size"),)), pd.DataFrame({"age": [1.0]}), [1], ["2024-01-01"], seed=1)
 
 
 def test_fit__no_criteria_still_gives_the_base_rate():
