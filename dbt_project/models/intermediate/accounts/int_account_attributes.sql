@@ -21,7 +21,7 @@ versions as (
 ),
 
 custom_fields as (
-    select * from {{ source('raw', 'crm__accounts__custom') }}
+    select * from {{ ref('stg_crm__account_custom_fields') }}
 ),
 
 contact_moments as (

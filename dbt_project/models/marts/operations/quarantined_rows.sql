@@ -19,8 +19,8 @@
 {%- for landed_table in landed_tables %}
 select
     '{{ landed_table }}' as source_table,
-    "file" as file_name,
-    "row" as row_no,
+    {{ adapter.quote('file') }} as file_name,
+    {{ adapter.quote('row') }} as row_no,
     column_name,
     rule,
     value

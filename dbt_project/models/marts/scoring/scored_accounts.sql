@@ -103,7 +103,7 @@ select
         * (cast(accounts.won_amount as double) + 5 * cast(typical_deal.mean_amount as double))
         / (accounts.won_amount_count + 5) as decimal(18, 2)
     ) as expected_value,
-    cast(ranked.rank_no as bigint) as "rank",
+    cast(ranked.rank_no as bigint) as {{ adapter.quote('rank') }},
     cast(100.0 * (ranked.scored_count - ranked.rank_no) / ranked.scored_count as double) as percentile,
     reasons.top_reasons,
     card.scorecard_version,
