@@ -144,6 +144,7 @@ person_days as (
         {{ days_between('seen.event_date', 'seen.as_of_date') }}
 ),
 
+-- An age that the decay table does not reach has nothing left: zero, and not null, of which least() would make the cap.
 persons as (
     select
         person_days.spine_id,
@@ -151,7 +152,7 @@ persons as (
         person_days.contact_id,
         least(
             cast(
-                sum({{ integer_divide('person_days.count_milli * decay.factor_nano', 1000000) }}) as bigint
+                sum({{ integer_divide('person_days.count_milli * coalesce(decay.factor_nano, 0)', 1000000) }}) as bigint
             ),
             max(criteria.cap_per_person_micro)
         ) as value_micro,
@@ -167,7 +168,7 @@ measured as (
     select
         spine_id,
         criterion_key,
-        cast(sum(coalesce(value_micro, 0)) as bigint) as value_micro,
+        cast(sum(value_micro) as bigint) as value_micro,
         min(least_age_days) as least_age_days
     from persons
     group by spine_id, criterion_key
