@@ -10,4 +10,5 @@ def definitions() -> dg.Definitions:
     from orchestration.defs.build import build_defs
     from orchestration.lib.workspace import Workspace
 
-    return build_defs(Workspace.locate())
+    # The daemon's runs wait for somebody at the command line; among themselves they queue.
+    return build_defs(Workspace.locate(), wait_seconds=900)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import time
 from typing import Any
 
 import click
@@ -84,27 +82,7 @@ def serve(workspace: Workspace, port: int) -> None:
 
     Listens on this machine only (127.0.0.1). Stop it with Ctrl-C.
     """
-    prepare_process(workspace.require())
-    from orchestration.lib.dbt_runner import DbtRunner
+    from orchestration.lib.server import serve_until_stopped
 
-    DbtRunner(workspace).prepare()
-    module = ["-m", "orchestration.definitions"]
-    commands = [
-        [sys.executable, "-m", "dagster_webserver", *module, "--host", "127.0.0.1", "--port", str(port)],
-        [sys.executable, "-m", "dagster._daemon", "run", *module],
-    ]
-    processes = [subprocess.Popen(command) for command in commands]
-    click.echo(f"http://127.0.0.1:{port}  (Ctrl-C stops it)")
-    status = 0
-    try:
-        while all(process.poll() is None for process in processes):
-            time.sleep(0.5)
-        status = next(process.returncode for process in processes if process.poll() is not None) or 1
-    except KeyboardInterrupt:
-        pass
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(timeout=30)
-    sys.exit(status)
+    prepare_process(workspace.require())
+    sys.exit(serve_until_stopped(workspace, port, say=click.echo))

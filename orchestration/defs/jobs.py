@@ -1,9 +1,11 @@
-"""Jobs and when they run: a refresh every five minutes, a fit every week, a forecast record every day."""
+"""Jobs and when they run: a refresh every five minutes, a fit every week, a forecast record and a clean-up every day."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
+from orchestration.lib.run_records import WRITER_TAG, close_dead_runs, delete_old_runs, unfinished_run
 from orchestration.lib.warehouse import is_writer_active
 from orchestration.lib.workspace import Workspace
 
@@ -11,15 +13,14 @@ from orchestration.lib.workspace import Workspace
 REFRESH = "scoring_refresh"
 FIT = "scoring_fit"
 FORECAST = "scoring_forecast"
+HOUSEKEEPING = "scoring_housekeeping"
 
-#: One run of any of these jobs at a time; see the run coordinator in the instance's dagster.yaml.
-WRITER_TAG = {"scoring/writer": "warehouse"}
 #: A run that takes longer hangs: the daemon ends it.
 MAX_SECONDS = {"dagster/max_runtime": "3600"}
 
 
 def build_jobs() -> list[Any]:
-    """The three asset jobs. All steps run in the run's own process: starting one per step costs more than the work."""
+    """All jobs. All steps run in the run's own process: starting one per step costs more than the work."""
     everything = dg.AssetSelection.all()
     fit, record = dg.AssetSelection.assets("fitted_scorecard"), dg.AssetSelection.assets("forecast_record")
     return [
@@ -44,49 +45,54 @@ def build_jobs() -> list[Any]:
             executor_def=dg.in_process_executor,
             tags=MAX_SECONDS,
         ),
+        housekeeping,
     ]
 
 
-def build_schedules(workspace: Workspace) -> list[dg.ScheduleDefinition]:
-    """The three schedules, switched on from the start. None starts while another writer is at work."""
+@dg.op(description="Delete the records of old runs, so that years of them do not fill the disk")
+def delete_old_run_records(context: dg.OpExecutionContext) -> None:
+    count = delete_old_runs(context.instance, now=datetime.now(UTC))
+    context.log.info(f"deleted the records of {count:,} old runs")
 
-    def unless_writing(job_name: str, cron: str, name: str) -> dg.ScheduleDefinition:
-        @dg.schedule(
+
+@dg.job(name=HOUSEKEEPING, executor_def=dg.in_process_executor, tags=MAX_SECONDS)
+def housekeeping() -> None:
+    """Keep Dagster's own store small."""
+    delete_old_run_records()
+
+
+def build_schedules(workspace: Workspace) -> list[dg.ScheduleDefinition]:
+    """All schedules, switched on from the start. A refresh that would meet another writer is left out: the next is five
+    minutes away. A fit waits for its turn in the queue instead."""
+
+    @dg.schedule(
+        name="every_five_minutes",
+        job_name=REFRESH,
+        cron_schedule="*/5 * * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+    def every_five_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        close_dead_runs(context.instance, workspace)
+        unfinished = unfinished_run(context.instance)
+        if unfinished:
+            return dg.SkipReason(f"run {unfinished} has not finished")
+        if is_writer_active(workspace):
+            return dg.SkipReason("somebody refreshes or fits at the command line")
+        return dg.RunRequest()
+
+    def regular(name: str, job_name: str, cron: str) -> dg.ScheduleDefinition:
+        return dg.ScheduleDefinition(
             name=name,
             job_name=job_name,
             cron_schedule=cron,
             execution_timezone="UTC",
             default_status=dg.DefaultScheduleStatus.RUNNING,
         )
-        def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-            unfinished = context.instance.get_run_records(
-                dg.RunsFilter(
-                    tags=WRITER_TAG,
-                    statuses=[
-                        dg.DagsterRunStatus.QUEUED,
-                        dg.DagsterRunStatus.NOT_STARTED,
-                        dg.DagsterRunStatus.STARTING,
-                        dg.DagsterRunStatus.STARTED,
-                    ],
-                ),
-                limit=1,
-            )
-            if unfinished:
-                return dg.SkipReason(f"run {unfinished[0].dagster_run.run_id} has not finished")
-            if is_writer_active(workspace):
-                return dg.SkipReason("somebody refreshes or fits at the command line")
-            return dg.RunRequest()
-
-        return schedule
 
     return [
-        unless_writing(REFRESH, "*/5 * * * *", "every_five_minutes"),
-        unless_writing(FIT, "2 3 * * 1", "every_monday_at_night"),
-        dg.ScheduleDefinition(
-            name="every_day_at_six",
-            job_name=FORECAST,
-            cron_schedule="1 6 * * *",
-            execution_timezone="UTC",
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-        ),
+        every_five_minutes,
+        regular("every_monday_at_three", FIT, "2 3 * * 1"),
+        regular("every_day_at_four", HOUSEKEEPING, "7 4 * * *"),
+        regular("every_day_at_six", FORECAST, "1 6 * * *"),
     ]

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestration.lib.run_records import close_dead_runs
 from orchestration.lib.workspace import Workspace
 
 
@@ -77,6 +78,7 @@ def run_job(
         "loggers": {"progress": {}},
     }
     with dg.DagsterInstance.get() as instance:
+        close_dead_runs(instance, workspace)
         result = definitions.resolve_job_def(job_name).execute_in_process(
             instance=instance, run_config=run_config, raise_on_error=False
         )

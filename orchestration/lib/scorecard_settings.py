@@ -81,12 +81,13 @@ class Criterion(_Strict):
     description: StrictStr = ""
     attribute: StrictStr | None = None
     type: Literal["number", "category"] = "number"
-    signals: dict[StrictStr, Annotated[float, Field(gt=0, le=1000)]] | list[StrictStr] | None = None
+    # Counts are kept in thousandths: less than one would count nothing, without a word.
+    signals: dict[StrictStr, Annotated[float, Field(ge=0.001, le=1000)]] | list[StrictStr] | None = None
     measure: Literal["count", "days_since_last"] = "count"
     half_life_days: Annotated[StrictInt, Field(ge=1, le=3650)] | None = None
     window_days: Annotated[StrictInt, Field(ge=1, le=3650)] | None = None
-    cap_per_day: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
-    cap_per_person: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    cap_per_day: Annotated[float, Field(ge=0.001, le=1_000_000)] | None = None
+    cap_per_person: Annotated[float, Field(ge=0.001, le=1_000_000)] | None = None
     monotone: Literal["increasing", "decreasing"] | None = None
     bands: list[Band] | Literal["auto"] = "auto"
     missing: Points = 0
@@ -314,7 +315,7 @@ def read_scorecard_settings(path: Path, signals: Iterable[str]) -> ScorecardSett
 
 def _attribute_problem(criterion: Criterion) -> str | None:
     attribute = criterion.attribute
-    if attribute is None or attribute.startswith("custom."):
+    if attribute is None or (attribute.startswith("custom.") and attribute != "custom."):
         return None
     if attribute in NUMBER_ATTRIBUTES and criterion.type == "category":
         return "the attribute is a number: write `type: number`"

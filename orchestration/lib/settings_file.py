@@ -5,6 +5,7 @@ Only the reading and the form of the errors: what the settings mean is in the mo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,7 +63,10 @@ def read_yaml_with_lines(path: Path) -> tuple[Any, dict[Location, int]]:
             for key_node, value_node in node.value:
                 child = (*location, str(key_node.value))
                 if child in lines:
-                    problems.append(f"{path}:{key_node.start_mark.line + 1}: {_dotted(child)}: the key stands twice")
+                    # Not looked into: the keys of the second mapping would seem to stand twice as well.
+                    line = key_node.start_mark.line + 1
+                    problems.append(f"{path}:{line}: {_dotted(child)}: the key stands twice")
+                    continue
                 lines[child] = key_node.start_mark.line + 1
                 visit(value_node, child)
         elif isinstance(node, yaml.SequenceNode):
@@ -88,7 +92,7 @@ def read_settings(path: Path, model: type[Model]) -> Model:
     try:
         return model.model_validate(data if data is not None else {})
     except ValidationError as error:
-        raise SettingsError([_describe(path, lines, problem) for problem in error.errors()]) from None
+        raise SettingsError(_describe_all(path, lines, error.errors())) from None
 
 
 def line_of(lines: dict[Location, int], location: Location) -> int:
@@ -98,20 +102,50 @@ def line_of(lines: dict[Location, int], location: Location) -> int:
     return lines.get(location, 1)
 
 
-def _describe(path: Path, lines: dict[Location, int], problem: Any) -> str:
+def _describe_all(path: Path, lines: dict[Location, int], problems: Sequence[Any]) -> list[str]:
+    """One text per place in the file.
+
+    Where a value may be one of several kinds, pydantic tells for each kind why it is not that one. What was meant is the
+    kind that got deepest into the value; kinds that got equally deep are alternatives.
+    """
+    by_place: dict[tuple[Location, Location], list[Any]] = {}
+    for problem in problems:
+        location = _in_file(lines, problem["loc"])
+        shown = (*location, problem["loc"][-1]) if problem["type"] == "missing" else location
+        by_place.setdefault((location, shown), []).append(problem)
+
+    def is_another_kind(location: Location, found: list[Any]) -> bool:
+        deeper = any(len(other) > len(location) and other[: len(location)] == location for _, other in by_place)
+        return deeper and all(len(problem["loc"]) > len(location) for problem in found)
+
+    texts = []
+    for (location, shown), found in by_place.items():
+        if is_another_kind(location, found):
+            continue
+        rules = list(dict.fromkeys(_rule(problem) for problem in found))
+        value = found[0]["input"]
+        is_long = isinstance(value, dict | list) or found[0]["type"] == "missing"
+        shown_value = "" if is_long else f" (value: {value!r})"
+        line = line_of(lines, location)
+        texts.append((line, f"{path}:{line}: {_dotted(shown) or 'the file'}: {', or '.join(rules)}{shown_value}"))
+    return [text for _, text in sorted(texts, key=lambda item: item[0])]
+
+
+def _in_file(lines: dict[Location, int], location: Location) -> Location:
     # pydantic adds the name of the union member or validator to the location: keep only what stands in the file.
-    location: Location = ()
-    for part in problem["loc"]:
-        if (*location, part) in lines:
-            location = (*location, part)
-    missing = problem["type"] == "missing"
-    shown = (*location, problem["loc"][-1]) if missing else location
+    kept: Location = ()
+    for part in location:
+        if (*kept, part) in lines:
+            kept = (*kept, part)
+    return kept
+
+
+def _rule(problem: Any) -> str:
     rule = problem["msg"].removeprefix("Value error, ")
     rule = rule[:1].lower() + rule[1:]
     if problem["type"] == "string_type" and isinstance(problem["input"], bool):
         rule += "; YAML reads unquoted yes, no, on and off as booleans: put quotes around it"
-    value = "" if missing or isinstance(problem["input"], dict | list) else f" (value: {problem['input']!r})"
-    return f"{path}:{line_of(lines, location)}: {_dotted(shown) or 'the file'}: {rule}{value}"
+    return rule
 
 
 def _dotted(location: Location) -> str:

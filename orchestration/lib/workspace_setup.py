@@ -16,6 +16,8 @@ TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 DAGSTER_YAML = """\
 telemetry:
   enabled: false
+nux:
+  enabled: false
 # One file for all runs' events: the default writes most of them twice, which took longer than dbt's models.
 event_log_storage:
   module: dagster._core.storage.event_log

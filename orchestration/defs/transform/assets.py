@@ -38,6 +38,8 @@ class Translator(DagsterDbtTranslator):
         return dg.AssetKey([dbt_resource_props["config"]["schema"], dbt_resource_props["name"]])
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        if "scores" in dbt_resource_props["fqn"]:
+            return "scores"  # after the card; the other intermediate models come before it
         return _GROUPS.get(dbt_resource_props["config"].get("schema") or "")
 
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:

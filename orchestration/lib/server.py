@@ -1,0 +1,98 @@
+"""Starts and watches the three processes of `scoring serve`: the definitions, the web page and the daemon.
+
+The definitions are loaded once, by a server of their own: left to themselves, page and daemon would each load them, and the daemon
+again every minute.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from orchestration.lib.dbt_runner import DbtRunner
+from orchestration.lib.errors import UserError
+from orchestration.lib.workspace import Workspace
+
+HOST = "127.0.0.1"
+#: Loading the definitions takes a few seconds, on a busy machine more.
+START_SECONDS = 180
+STOP_SECONDS = 30
+
+
+def serve_until_stopped(workspace: Workspace, port: int, *, say: Callable[[str], None]) -> int:
+    """Run page, daemon and definitions until one of them ends or the process is told to stop. Returns the exit status.
+
+    Raises
+    ------
+    UserError
+        The port is taken, or the definitions could not be loaded.
+    """
+    if not _is_free(port):
+        raise UserError(f"port {port} is in use on {HOST}: choose another with --port")
+    DbtRunner(workspace).prepare()
+    code_port = _free_port()
+    locations = workspace.dagster / "workspace.yaml"
+    locations.write_text(
+        f"load_from:\n  - grpc_server: {{host: {HOST}, port: {code_port}, location_name: scoring}}\n", encoding="utf-8"
+    )
+    python = [sys.executable, "-m"]
+    module = ["-m", "orchestration.definitions"]
+    level = ["--log-level", "warning"]
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def stop(*_: int | FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        processes.append(
+            subprocess.Popen(
+                [*python, "dagster", "api", "grpc", *module, "--host", HOST, "--port", str(code_port), *level]
+            )
+        )
+        _wait_for(code_port, processes[0])
+        seen = ["-w", str(locations)]
+        processes.append(
+            subprocess.Popen([*python, "dagster_webserver", *seen, "--host", HOST, "--port", str(port), *level])
+        )
+        processes.append(subprocess.Popen([*python, "dagster._daemon", "run", *seen, *level]))
+        say(f"http://{HOST}:{port} (Ctrl-C stops it); a refresh starts every five minutes")
+        while all(process.poll() is None for process in processes):
+            time.sleep(0.5)
+        return next(process.returncode for process in processes if process.poll() is not None) or 1
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+        for process in processes:
+            try:
+                process.wait(timeout=STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while _is_free(port):
+        if process.poll() is not None:
+            raise UserError(f"the definitions could not be loaded: their server ended with status {process.returncode}")
+        if time.monotonic() > deadline:
+            raise UserError(f"the definitions were not loaded within {START_SECONDS} s")
+        time.sleep(0.2)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) != 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])

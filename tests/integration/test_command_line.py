@@ -1,0 +1,192 @@
+"""The commands as a user types them, on the demo company and on broken input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from orchestration.cli.main import COMMANDS, main
+from orchestration.lib.marts_reader import open_marts, rows
+from orchestration.lib.workspace import Workspace
+from tests.conftest import Company
+
+
+def run(workspace: Workspace, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["--home", str(workspace.home), *arguments])
+
+
+def test_help__lists_every_command_and_each_has_help() -> None:
+    text = CliRunner().invoke(main, ["--help"]).output
+    for name in COMMANDS:
+        assert f"  {name}" in text
+        own = CliRunner().invoke(main, [name, "--help"])
+        assert own.exit_code == 0, own.output
+        assert "Usage:" in own.output
+
+
+def test_help__imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from orchestration.cli.main import main; "
+        "CliRunner().invoke(main, ['--help']); "
+        "print([m for m in ('dagster', 'dbt', 'pandas', 'sklearn', 'mlflow', 'great_expectations') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "[]"
+
+
+def test_init__makes_a_workspace_and_never_overwrites(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "company")
+    assert run(workspace, "init").exit_code == 0
+    assert (workspace.inbox / "crm" / "accounts").is_dir()
+    workspace.scorecard_file.write_text("mine")
+    again = run(workspace, "init")
+    assert again.exit_code == 0
+    assert workspace.scorecard_file.read_text() == "mine"
+
+
+def test_command__without_a_workspace_says_how_to_make_one(tmp_path: Path) -> None:
+    result = run(Workspace(tmp_path / "nothing"), "refresh")
+    assert result.exit_code == 1
+    assert "is not a workspace" in result.output
+    assert "init" in result.output
+
+
+def test_refresh__names_file_line_and_rule_of_a_wrong_setting(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "company")
+    run(workspace, "init")
+    text = workspace.scorecard_file.read_text().replace("half_life_days: 30", "half_life_days: -3", 1)
+    line = next(number for number, found in enumerate(text.splitlines(), 1) if "half_life_days: -3" in found)
+    workspace.scorecard_file.write_text(text)
+    result = run(workspace, "refresh", "--quiet")
+    assert result.exit_code == 1
+    assert f"scorecard.yml:{line}: criteria.pricing_page_views.half_life_days" in result.output
+    assert "greater than or equal to 1 (value: -3)" in result.output
+
+
+def test_refresh__of_an_empty_workspace_publishes_empty_marts(tmp_path: Path, refresh: Callable[..., Any]) -> None:
+    workspace = Workspace(tmp_path / "company")
+    run(workspace, "init")
+    refresh(workspace)
+    with open_marts(workspace) as con:
+        assert rows(con, "select count(*) as n from scored_accounts") == [{"n": 0}]
+    report = run(workspace, "report")
+    assert report.exit_code == 0
+    assert "No scorecard yet" in report.output
+
+
+def test_first_day__a_card_without_any_deal_is_the_experts_card(tmp_path: Path, refresh: Callable[..., Any]) -> None:
+    """Two accounts, no deals, no events: ranked by belief, and said so."""
+    workspace = Workspace(tmp_path / "company")
+    run(workspace, "init")
+    (workspace.inbox / "crm" / "accounts" / "accounts.csv").write_text(
+        "account_id,account_name,industry,employees\n1,Alpha,Software,120\n2,Beta,Retail,5\n"
+    )
+    time.sleep(2.1)  # a file that may still be written is left for the next refresh
+    refresh(workspace)
+    with open_marts(workspace) as con:
+        found = rows(con, "select account_name, fit_points, win_probability from scored_accounts order by rank")
+    # The settings' own points: software 10 + 50-249 employees 5, and so on; missing contacts count as none.
+    assert [row["account_name"] for row in found] == ["Alpha", "Beta"]
+    assert found[0]["fit_points"] - found[1]["fit_points"] == (10 + 5) - (-10 - 15)
+    assert "experts" in run(workspace, "report").output
+
+
+def test_refresh__with_a_refused_file_publishes_the_rest_and_ends_with_three(demo: Company, tmp_path: Path) -> None:
+    workspace = demo.copy(tmp_path / "refused")
+    (workspace.inbox / "crm" / "contacts" / "contacts.csv").write_text("Id,Mail\n1,a@b.example\n")
+    # Old enough not to count as still being written.
+    os.utime(workspace.inbox / "crm" / "contacts" / "contacts.csv", (time.time() - 60, time.time() - 60))
+    result = run(workspace, "refresh", "--as-of", demo.as_of)
+    assert result.exit_code == 3, result.output
+    assert "crm__contacts" in result.output
+    assert "contact_id" in result.output
+    with open_marts(workspace) as con:
+        assert rows(con, "select count(*) as n from scored_contacts")[0]["n"] > 1_000
+        assert rows(con, "select status from load_report where file_name = 'contacts.csv'") == [{"status": "refused"}]
+
+
+def test_report__shows_accounts_matrix_and_forecast(demo: Company) -> None:
+    text = run(demo.workspace, "report", "--top", "3").output
+    for part in ("Top accounts", "Matrix", "Pipeline forecast", "marts/current/scoring.duckdb", "AUC"):
+        assert part in text
+
+
+def test_explain__shows_points_that_add_up(demo: Company) -> None:
+    with open_marts(demo.workspace) as con:
+        account = rows(con, "select * from scored_accounts where state = 'scored' order by rank limit 1")[0]
+    text = run(demo.workspace, "explain", account["account_name"]).output
+    assert f"{account['total_points']} points = fit {account['fit_points']}" in text
+    assert "deals won" in text
+    assert text.rstrip().splitlines()[-1].split()[-2:] == ["total", str(account["total_points"])]
+    assert run(demo.workspace, "explain", "no such company").exit_code == 1
+
+
+def test_sql__reads_and_cannot_write(demo: Company) -> None:
+    good = run(demo.workspace, "sql", "select count(*) as n from scored_accounts", "--format", "json")
+    assert json.loads(good.stdout)[0]["n"] > 1_000
+    bad = run(demo.workspace, "sql", "delete from scored_accounts")
+    assert bad.exit_code == 1
+    assert "read-only" in bad.output
+
+
+def test_loads__accounts_for_every_row(demo: Company) -> None:
+    result = run(demo.workspace, "loads")
+    assert result.exit_code == 0
+    with open_marts(demo.workspace) as con:
+        wrong = rows(
+            con, "select * from load_report where rows_in <> rows_loaded + rows_already_there + rows_quarantined"
+        )
+    assert wrong == []
+
+
+def test_adjust__needs_a_reason_and_counts_at_the_next_refresh(
+    demo: Company, refresh: Callable[..., Any], tmp_path: Path
+) -> None:
+    workspace = demo.copy(tmp_path / "adjusted")
+    refresh(workspace, demo.as_of)
+    with open_marts(workspace) as con:
+        before = rows(con, "select * from scored_accounts where state = 'scored' order by rank limit 1")[0]
+    assert run(workspace, "adjust", before["account_id"], "add", "15").exit_code == 2
+    assert run(workspace, "adjust", before["account_id"], "add", "15", "--note", " ").exit_code == 1
+    assert run(workspace, "adjust", before["account_id"], "add", "15", "--note", "met their board").exit_code == 0
+    refresh(workspace)
+    with open_marts(workspace) as con:
+        after = rows(con, "select * from scored_accounts where account_id = ?", [before["account_id"]])[0]
+    assert after["adjustment_points"] == 15
+
+
+def test_fit__lands_a_draft_and_activates_on_request(demo: Company, tmp_path: Path) -> None:
+    from orchestration.lib.card_store import active_card, stored_cards
+
+    workspace = demo.copy(tmp_path / "fitted")
+    result = run(workspace, "fit", "--as-of", demo.as_of, "--quiet")
+    assert result.exit_code == 0, result.output
+    assert [(card.version, card.state) for card in stored_cards(workspace)] == [("v1", "active"), ("v2", "draft")]
+    assert run(workspace, "fit", "--activate").exit_code == 2
+    result = run(workspace, "fit", "--as-of", demo.as_of, "--activate", "--note", "same deals, new version", "--quiet")
+    assert result.exit_code == 0, result.output
+    card = active_card(workspace)
+    assert card is not None
+    assert card.version == "v3"
+    # The same deals give the same card.
+    first, third = (stored.document["card"] for stored in (stored_cards(workspace)[0], card))
+    assert first["bands"] == third["bands"]
+    with open_marts(workspace) as con:
+        assert rows(con, "select distinct scorecard_version as v from scored_accounts") == [{"v": "v3"}]
+
+
+@pytest.mark.parametrize("moment", ["yesterday", "2026-13-01"])
+def test_refresh__as_of_must_be_a_moment(demo: Company, tmp_path: Path, moment: str) -> None:
+    workspace = demo.copy(tmp_path / "moment")
+    result = run(workspace, "refresh", "--as-of", moment, "--quiet")
+    assert result.exit_code == 1
+    assert moment in result.output
