@@ -20,6 +20,9 @@ SCORECARDS = "scoring/scorecards"
 ACTIVATIONS = "scoring/activations"
 SETTINGS = "scoring/settings"
 
+#: States that somebody decides; a version that nobody has decided on is a draft.
+DECIDED_STATES = ("active", "retired")
+
 
 @dataclass(frozen=True)
 class StoredCard:
@@ -50,8 +53,12 @@ def set_state(workspace: Workspace, version: str, state: str, *, author: str, no
     Raises
     ------
     UserError
-        The version does not exist, or the note is empty.
+        The version does not exist, the state is not one that is decided, or the note is empty.
     """
+    if state not in DECIDED_STATES:
+        raise UserError(
+            f"scorecard version {version}: a decision is one of {', '.join(DECIDED_STATES)} (value: {state!r})"
+        )
     known = [card["scorecard_version"] for card in _read(workspace, SCORECARDS)]
     if version not in known:
         raise UserError(f"scorecard version {version!r} does not exist; there are: {', '.join(known) or 'none'}")
@@ -67,6 +74,7 @@ def stored_cards(workspace: Workspace) -> list[StoredCard]:
     decisions = _read(workspace, ACTIVATIONS)
     active = None
     was_active: dict[str, dict[str, Any]] = {}
+    decided = {decision["scorecard_version"] for decision in decisions}
     for decision in decisions:
         if decision["state"] == "active":
             active = decision["scorecard_version"]
@@ -76,7 +84,7 @@ def stored_cards(workspace: Workspace) -> list[StoredCard]:
     cards = []
     for document in _read(workspace, SCORECARDS):
         version = document["scorecard_version"]
-        state = "active" if version == active else "retired" if version in was_active else "draft"
+        state = "active" if version == active else "retired" if version in decided else "draft"
         cards.append(StoredCard(version, state, document, was_active.get(version)))
     return cards
 

@@ -120,7 +120,7 @@ def _describe_all(path: Path, lines: dict[Location, int], problems: Sequence[Any
 
     texts = []
     for (location, shown), found in by_place.items():
-        if is_another_kind(location, found):
+        if is_another_kind(shown, found):
             continue
         rules = list(dict.fromkeys(_rule(problem) for problem in found))
         value = found[0]["input"]

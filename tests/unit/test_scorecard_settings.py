@@ -1,0 +1,218 @@
+"""scorecard.yml: what is accepted, what is refused and in which words, and what a criterion's key depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from orchestration.lib.contracts import load_contracts
+from orchestration.lib.scorecard_settings import (
+    CATEGORY_ATTRIBUTES,
+    CELLS,
+    NUMBER_ATTRIBUTES,
+    Criterion,
+    ScorecardSettings,
+    criterion_key,
+    read_scorecard_settings,
+)
+from orchestration.lib.settings_file import SettingsError
+from orchestration.lib.signals import known_signals
+from orchestration.lib.workspace import PROJECT_ROOT, SOURCE_CONTRACTS
+from tests.conventions.project import MODELS
+
+SIGNALS = {"page_view", "pricing_page_view", "email_clicked"}
+Read = Callable[..., ScorecardSettings]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """Read settings that are whole but for what the test changes."""
+
+    def read_changed(criteria: dict[str, Any] | None = None, **changes: Any) -> ScorecardSettings:
+        document: dict[str, Any] = {
+            "version": 1,
+            "currency": "EUR",
+            "matrix": {"next_actions": {"sales": list(CELLS)}},
+            "criteria": {"employees": {"kind": "explicit", "attribute": "employees"}} if criteria is None else criteria,
+            **changes,
+        }
+        path = tmp_path / "scorecard.yml"
+        path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+        return read_scorecard_settings(path, SIGNALS)
+
+    return read_changed
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        PROJECT_ROOT / "orchestration" / "templates" / "scorecard.yml",
+        PROJECT_ROOT / "docs" / "examples" / "maven_crm" / "scorecard.yml",
+    ],
+    ids=lambda path: path.parent.name,
+)
+def test_settings_that_we_ship__are_valid(path: Path) -> None:
+    settings = read_scorecard_settings(path, known_signals(load_contracts(SOURCE_CONTRACTS)))
+    assert len(settings.criteria) >= 3
+
+
+def test_defaults__are_those_of_the_template(read: Read) -> None:
+    settings = read()
+    assert (settings.beliefs.deals, settings.beliefs.base_win_rate) == (40, 0.25)
+    assert settings.states.customer_when == ["flag"]
+    assert settings.publish_history == 5
+    assert settings.criteria["employees"].bands == "auto"
+
+
+def explicit(**changes: Any) -> dict[str, Any]:
+    return {"it": {"kind": "explicit", "attribute": "employees", **changes}}
+
+
+def implicit(**changes: Any) -> dict[str, Any]:
+    return {"it": {"kind": "implicit", "signals": ["page_view"], **changes}}
+
+
+@pytest.mark.parametrize(
+    ("criteria", "rule"),
+    [
+        ({"it": {"kind": "explicit"}}, "an explicit criterion needs `attribute`"),
+        ({"it": {"kind": "implicit"}}, "an implicit criterion needs `signals`"),
+        (explicit(half_life_days=30), "`half_life_days` is for implicit criteria only"),
+        (implicit(attribute="employees"), "`attribute` is for explicit criteria only"),
+        (implicit(type="category"), "an implicit criterion is a number"),
+        (implicit(measure="days_since_last", half_life_days=3), "has neither half-life nor caps"),
+        (implicit(half_life_days=0), "greater than or equal to 1"),
+        (implicit(cap_per_day=0.0001), "greater than or equal to 0.001"),
+        (implicit(signals={"page_view": 0}), "greater than or equal to 0.001"),
+        (explicit(attribute="employes"), "did you mean 'employees'?"),
+        (explicit(attribute="custom."), "not an attribute of an account"),
+        (explicit(attribute="industry"), "the attribute is a category: write `type: category`"),
+        (explicit(type="category"), "the attribute is a number: write `type: number`"),
+        (implicit(signals=["page_vew"]), "no contract records this signal; did you mean 'page_view'?"),
+        (explicit(attribute="industry", type="category", monotone="increasing"), "`monotone` is for numbers only"),
+        (explicit(bands=[]), "`bands` is empty"),
+        (explicit(bands=[{"below": 5}]), "the last band, and only it, must be the rest"),
+        (explicit(bands=[{"points": 1}, {"below": 5}]), "the last band, and only it, must be the rest"),
+        (explicit(bands=[{"below": 5}, {"points": 1}, {}]), "the last band, and only it, must be the rest"),
+        (explicit(bands=[{"below": 5}, {"below": 5}, {}]), "must rise (value: [5.0, 5.0])"),
+        (explicit(bands=[{"values": ["a"]}, {}]), "ranges of numbers are written with `below`"),
+        (explicit(bands=[{"below": 5, "values": ["a"]}, {}]), "either `below` or `values`, not both"),
+        (explicit(bands=[{"below": float("inf")}, {}]), "finite number"),
+        (explicit(bands=[{"below": 5, "points": 2.5}, {}]), "valid integer (value: 2.5)"),
+        (explicit(bands=[{"below": 5, "points": 2000}, {}]), "less than or equal to 1000 (value: 2000)"),
+        (
+            explicit(attribute="industry", type="category", bands=[{"values": ["a", " A"]}, {}]),
+            "the category stands in two bands (value: 'a')",
+        ),
+        (
+            explicit(attribute="industry", type="category", bands=[{"values": []}, {}]),
+            "must name at least one category",
+        ),
+        (explicit(attribute="industry", type="category", bands=[{"below": 1}, {}]), "`below` is for numbers"),
+        ({"It": {"kind": "explicit", "attribute": "employees"}}, "criteria.It"),
+    ],
+)
+def test_criterion__that_makes_no_sense_is_refused_with_the_reason(
+    read: Read, criteria: dict[str, Any], rule: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(criteria)
+    assert len(caught.value.problems) == 1, caught.value
+    assert rule in str(caught.value)
+    assert "scorecard.yml:" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"currency": "eur"}, "currency"),
+        ({"publish_history": 1}, "greater than or equal to 2"),
+        ({"criteria": {}}, "at least 1 item"),
+        ({"version": 2}, "input should be 1 (value: 2)"),
+        ({"beliefs": {"base_win_rate": 1}}, "less than 1"),
+        ({"states": {"customer_when": ["always"]}}, "'flag' or 'won_deal'"),
+        ({"matrix": {"next_actions": {"sales": list(CELLS[:-1])}}}, "missing: D4"),
+        ({"matrix": {"next_actions": {"sales": [*CELLS, "A1"]}}}, "the cell has two actions (value: 'A1')"),
+        (
+            {"matrix": {"next_actions": {"sales": [*CELLS, "E1"]}}},
+            "a cell is a grade A-D and a level 1-4 (value: 'E1')",
+        ),
+    ],
+)
+def test_settings__that_make_no_sense_are_refused(read: Read, changes: dict[str, Any], rule: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(**changes)
+    assert rule in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("limits", "rule"),
+    [
+        ({"method": "shares", "A": 50, "B": 30, "C": 21}, "must not add up to more than 100"),
+        ({"method": "shares", "A": -1, "B": 30, "C": 21}, "must not add up to more than 100"),
+        ({"method": "points", "A": 10, "B": 10, "C": 0}, "must fall from the best to the worst"),
+    ],
+)
+def test_matrix__limits_must_be_in_order(read: Read, limits: dict[str, Any], rule: str) -> None:
+    with pytest.raises(SettingsError, match=rule):
+        read(matrix={"fit_grades": limits, "next_actions": {"sales": list(CELLS)}})
+
+
+def test_matrix__levels_may_be_written_as_numbers(read: Read) -> None:
+    levels = {"method": "points", 1: 30, 2: 20, 3: -5}
+    settings = read(matrix={"engagement_levels": levels, "next_actions": {"sales": list(CELLS)}})
+    found = settings.matrix.engagement_levels
+    assert (found.level_1, found.level_2, found.level_3) == (30, 20, -5)
+
+
+def test_all_problems__are_told_at_once_each_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "scorecard.yml"
+    path.write_text(
+        "version: 1\ncurrency: EUR\nmatrix:\n  next_actions:\n"
+        f"    sales: [{', '.join(CELLS)}]\n"
+        "criteria:\n"
+        "  a:\n    kind: implicit\n    signals:\n      - email_clickd\n"
+        "  b:\n    kind: explicit\n    attribute: industri\n    type: category\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(SettingsError) as caught:
+        read_scorecard_settings(path, SIGNALS)
+    assert [text.split(": ")[0] for text in caught.value.problems] == [f"{path}:9", f"{path}:13"]
+
+
+def test_attributes__are_those_that_the_warehouse_makes() -> None:
+    """The names here and in int_account_attributes must be the same, or a criterion would silently have no value."""
+    sql = (MODELS / "intermediate" / "accounts" / "int_account_attributes.sql").read_text("utf-8")
+    for name in (*NUMBER_ATTRIBUTES, *CATEGORY_ATTRIBUTES):
+        assert f"'{name}'" in sql, name
+
+
+def test_key__changes_with_the_definition_and_with_nothing_else() -> None:
+    def key(**changes: Any) -> str:
+        criterion = Criterion.model_validate(
+            {"kind": "implicit", "signals": ["a", "b"], "half_life_days": 30, **changes}
+        )
+        return criterion_key("it", criterion.definition())
+
+    assert key() == key(signals={"b": 1, "a": 1.0})
+    assert key() == key(bands=[{"below": 1, "points": -5}, {"points": 5}], missing=3, monotone="increasing")
+    assert key() == key(description="in other words")
+    others = [
+        key(signals=["a"]),
+        key(half_life_days=31),
+        key(window_days=90),
+        key(cap_per_day=1),
+        key(cap_per_person=1),
+    ]
+    assert len({key(), *others}) == 6
+    assert key().startswith("it@")
+
+
+def test_key__is_the_same_in_every_process_and_version() -> None:
+    """Keys stand in landed cards: if this one changed, every card in use would lose its features."""
+    criterion = Criterion.model_validate({"kind": "explicit", "attribute": "employees"})
+    assert criterion_key("employees", criterion.definition()) == "employees@801c0092"
