@@ -189,14 +189,18 @@ class Band:
 
 
 def format_number(value: float) -> str:
-    """Shortest plain text of a number: 50, 0.5, 1000000; never an exponent."""
+    """Shortest plain text of a number: 50, 0.5, 250,000, 1.2M, 4B; never an exponent."""
+    for limit, letter in ((1e9, "B"), (1e6, "M")):
+        shortened = value / limit
+        if abs(shortened) >= 1 and math.isclose(shortened, round(shortened, 3), rel_tol=1e-12):
+            return f"{shortened:.3f}".rstrip("0").rstrip(".") + letter
     if float(value).is_integer():
-        return str(int(value))
+        return f"{int(value):,}" if abs(value) >= 10_000 else str(int(value))
     return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def range_label(lower: float | None, upper: float | None, whole_numbers: bool) -> str:
-    """Text of ``[lower, upper)``: "< 10", "10-49" (whole numbers), "0.5-2", ">= 1000"."""
+    """Text of ``[lower, upper)``: "< 10", "10-49" (whole numbers), "0.5-2", ">= 1000", "1.2M-1.6M"."""
     if lower is None and upper is None:
         return "any value"
     if lower is None:
@@ -204,7 +208,8 @@ def range_label(lower: float | None, upper: float | None, whole_numbers: bool) -
     if upper is None:
         return f">= {format_number(lower)}"
     joint = " to " if lower < 0 else "-"
-    if whole_numbers and float(lower).is_integer() and float(upper).is_integer():
+    # Of large numbers nobody counts the last unit: 1.2M-1.6M, not 1,200,000-1,599,999.
+    if whole_numbers and upper <= 10_000 and float(lower).is_integer() and float(upper).is_integer():
         if upper - lower == 1:
             return format_number(lower)
         return f"{format_number(lower)}{joint}{format_number(upper - 1)}"

@@ -156,9 +156,14 @@ def log_card(
                 signature=signature,
                 # Named here: MLflow would start a process that imports the model to find them out (5 s).
                 pip_requirements=["numpy", "pandas"],
-                registered_model_name=name,
             )
-            return run.info.run_id, int(info.registered_model_version)
+            # By the client and not by log_model, which announces each version on the caller's terminal.
+            if not client.search_registered_models(filter_string=f"name = '{name}'"):
+                client.create_registered_model(name)
+            registered = client.create_model_version(
+                name, source=info.model_uri, run_id=run.info.run_id, model_id=info.model_id
+            )
+            return run.info.run_id, int(registered.version)
 
 
 def _metrics(card: Card) -> dict[str, float]:

@@ -63,7 +63,7 @@ def show_top_accounts(out: Console, con: duckdb.DuckDBPyConnection, limit: int) 
 def show_matrix(out: Console, con: duckdb.DuckDBPyConnection) -> None:
     cells = {row["cell"]: row for row in rows(con, "select * from score_matrix")}
     result = table(
-        "Matrix: accounts now, and how many of the deals opened from each cell were won (the deals that the card learnt from)",
+        "Matrix: accounts now; deals won of those that the card learnt from",
         "fit", *(f"engagement {level}" for level in "1234"),
     )  # fmt: skip
     for grade in "ABCD":
@@ -94,7 +94,7 @@ def show_forecast(out: Console, con: duckdb.DuckDBPyConnection) -> None:
         """,
     )
     result = table(
-        "Pipeline forecast by promised close date: open deals only, all owners; deals not yet created are not in it",
+        "Pipeline forecast by promised close date, open deals only",
         "month", ">target", ">won so far",
         ">open deals", ">open amount", ">stage-weighted", ">model-weighted", ">won + model", ">of target",
     )  # fmt: skip

@@ -102,7 +102,8 @@ def test_find_groups__rare_values_are_left_to_other():
         (0.5, 2, False, "0.5-2"),
         (1, 2, True, "1"),
         (-5, 0, True, "-5 to -1"),
-        (1e6, 2.5e6, True, "1000000-2499999"),
+        (1e6, 2.5e6, True, "1M-2.5M"),
+        (12_345, 1.6e9, True, "12,345-1.6B"),
         (None, None, True, "any value"),
     ],
 )
