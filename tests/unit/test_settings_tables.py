@@ -1,0 +1,262 @@
+"""The schema `settings`: what scorecard.yml and the active card say, in the exact integers that dbt computes with."""
+
+from __future__ import annotations
+
+import math
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestration.lib import settings_tables
+from orchestration.lib.card_store import StoredCard
+from orchestration.lib.scorecard_settings import CELLS, ScorecardSettings, criterion_key
+from orchestration.lib.settings_tables import HIGHEST_MICRO, LOWEST_MICRO, decay_nano, write_settings
+
+AS_OF = datetime(2026, 11, 30, 18, 30)
+SETTINGS = """
+version: 1
+currency: EUR
+label: {since: 2024-01-01, exclude_deal_types: [" Renewal"], exclude_loss_reasons: [duplicate]}
+states:
+  customer_when: [won_deal]
+  customer_lifecycle_stages: [Customer]
+  disqualified_lifecycle_stages: [Churned]
+  decision_maker_seniorities: [C_Level]
+forecast: {months: 3}
+criteria:
+  employees: {kind: explicit, attribute: employees}
+  views:
+    kind: implicit
+    signals: {page_view: 0.5, download: 2}
+    half_life_days: 30
+    window_days: 90
+    cap_per_day: 2.5
+    cap_per_person: 8
+  endless: {kind: implicit, signals: [page_view]}
+  last_touch: {kind: implicit, signals: [page_view], measure: days_since_last, window_days: 365}
+"""
+
+
+@pytest.fixture
+def con() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect()
+
+
+def settings_with(**criteria: dict[str, Any]) -> ScorecardSettings:
+    document = yaml.safe_load(SETTINGS)
+    document["criteria"] |= criteria
+    actions = {"sales": ["A1"], "nurture": list(CELLS[1:])}
+    return ScorecardSettings.model_validate({**document, "matrix": {"next_actions": actions}})
+
+
+def stored_card(settings: ScorecardSettings) -> StoredCard:
+    """A card fitted with these criteria, as it stands in the landing zone."""
+    whole = {"points": 3, "expert_points": 5, "weight": 0.1, "weight_low": 0.0, "weight_high": 0.2, "deal_count": 40,
+             "won_count": 10, "data_share_pct": 50.0}  # fmt: skip
+
+    def band(number: int, **changes: Any) -> dict[str, Any]:
+        start = {"criterion": "employees", "kind": "explicit", "band_no": number, "band": f"b{number}", "values": None}
+        return {**start, "band_type": "range", "lower": None, "upper": None, **whole, **changes}
+
+    document = {
+        "scorecard_version": "v3",
+        "created_at": "2026-11-01T10:00:00",
+        "criteria": {
+            name: {"criterion_key": criterion_key(name, c.definition()), "definition": c.definition()}
+            for name, c in settings.criteria.items()
+        },
+        "matrix": {"fit_grades": {"A": 40, "B": 10, "C": -5}, "engagement_levels": {"1": 30, "2": 20, "3": 0}},
+        "card": {
+            "verdict": ["Learnt from 40 deals.", "AUC 0.7."],
+            "base_rate": 0.25,
+            "calibration": {
+                "intercept": -1.5,
+                "slope": 0.03,
+                "var_intercept": 0.01,
+                "covariance": -0.0001,
+                "var_slope": 0.00001,
+            },
+            "bands": [
+                band(0, band_type="missing"),
+                band(1, upper=0.01),
+                band(2, lower=0.01, upper=1234.567891),
+                band(3, lower=1234.567891, upper=math.inf),
+                band(0, criterion="views", kind="implicit", band_type="values", values=["retail", "food"]),
+            ],
+        },
+    }
+    return StoredCard("v3", "active", document, {"at": "2026-11-02T09:00:00", "author": "ada", "note": "n"})
+
+
+def rows(con: duckdb.DuckDBPyConnection, query: str) -> list[tuple[Any, ...]]:
+    return con.execute(query).fetchall()
+
+
+def test_refresh__is_one_row_with_the_only_clock(con: duckdb.DuckDBPyConnection) -> None:
+    write_settings(con, settings_with(), None, AS_OF)
+    since = datetime(2024, 1, 1)
+    assert rows(con, "from settings.refresh") == [(AS_OF, date(2026, 11, 30), "EUR", since, False, True)]
+
+
+def test_words__are_compared_in_lower_case_without_blanks(con: duckdb.DuckDBPyConnection) -> None:
+    write_settings(con, settings_with(), None, AS_OF)
+    assert rows(con, "from settings.label_exclusions") == [("deal_type", "renewal"), ("loss_reason", "duplicate")]
+    assert rows(con, "from settings.lifecycle_states") == [("customer", "customer"), ("churned", "disqualified")]
+    assert rows(con, "from settings.decision_maker_seniorities") == [("c_level",)]
+
+
+def test_forecast_periods__are_whole_months_from_this_one_on_also_over_new_year(con: duckdb.DuckDBPyConnection) -> None:
+    write_settings(con, settings_with(), None, AS_OF)
+    assert rows(con, "from settings.forecast_periods order by 1") == [
+        (date(2026, 11, 1), date(2026, 12, 1), "2026-11"),
+        (date(2026, 12, 1), date(2027, 1, 1), "2026-12"),
+        (date(2027, 1, 1), date(2027, 2, 1), "2027-01"),
+    ]
+
+
+def test_matrix_actions__are_one_per_cell(con: duckdb.DuckDBPyConnection) -> None:
+    write_settings(con, settings_with(), None, AS_OF)
+    found = dict(rows(con, "select cell, next_action from settings.matrix_actions"))
+    assert set(found) == set(CELLS)
+    assert (found["A1"], found["D4"]) == ("sales", "nurture")
+
+
+def test_criteria__are_whole_numbers_in_the_units_of_the_features(con: duckdb.DuckDBPyConnection) -> None:
+    write_settings(con, settings_with(), None, AS_OF)
+    found = rows(
+        con,
+        "select criterion, kind, measure, half_life_days, window_days, cap_per_day_milli, cap_per_person_micro, "
+        "is_current, is_active from settings.criteria order by criterion",
+    )
+    without = (36_500, 1_000_000_000, 1_000_000_000_000_000)
+    assert found == [
+        ("employees", "explicit", "count", 0, *without, True, False),
+        ("endless", "implicit", "count", 0, *without, True, False),
+        ("last_touch", "implicit", "days_since_last", 0, 365, *without[1:], True, False),
+        ("views", "implicit", "count", 30, 90, 2_500, 8_000_000, True, False),
+    ]
+    assert rows(
+        con,
+        "select signal, multiplier_milli from settings.criterion_signals where criterion_key like 'views@%' order by 1",
+    ) == [("download", 2_000), ("page_view", 500)]
+
+
+def test_decay__reaches_as_far_as_anything_is_left(con: duckdb.DuckDBPyConnection) -> None:
+    """To the end of the window, or to 30 half-lives: after them a single touch of a thousandth is less than a millionth."""
+    quick = {"kind": "implicit", "signals": ["page_view"], "half_life_days": 2}
+    write_settings(con, settings_with(quick=quick), None, AS_OF)
+    found = rows(con, "select half_life_days, count(*), max(age_days) from settings.decay group by all order by 1")
+    assert found == [(0, 36_501, 36_500), (2, 61, 60), (30, 91, 90)]
+    factors = dict(rows(con, "select age_days, factor_nano from settings.decay where half_life_days = 30"))
+    assert (factors[0], factors[30], factors[60], factors[10]) == (1_000_000_000, 500_000_000, 250_000_000, 793_700_526)
+    assert 1_000 * decay_nano(2, 61) // 1_000_000 == 0
+
+
+@given(half_life=st.integers(1, 3650), age=st.integers(0, 3650))
+def test_decay__halves_each_half_life_and_never_rises(half_life: int, age: int) -> None:
+    assert abs(2 * decay_nano(half_life, age + half_life) - decay_nano(half_life, age)) <= 2
+    assert decay_nano(half_life, age + 1) <= decay_nano(half_life, age)
+    assert decay_nano(0, age) == 1_000_000_000
+
+
+def test_card__is_empty_before_the_first_fit(con: duckdb.DuckDBPyConnection) -> None:
+    write_settings(con, settings_with(), None, AS_OF)
+    for table in ("scorecard", "scorecard_bands", "scorecard_band_values"):
+        assert rows(con, f"select count(*) from settings.{table}") == [(0,)]
+
+
+def test_card__is_one_row_with_its_curve_and_limits(con: duckdb.DuckDBPyConnection) -> None:
+    settings = settings_with()
+    write_settings(con, settings, stored_card(settings), AS_OF)
+    assert rows(con, "from settings.scorecard") == [
+        (
+            *("v3", datetime(2026, 11, 1, 10), datetime(2026, 11, 2, 9), "Learnt from 40 deals. AUC 0.7.", 0.25),
+            *(-1.5, 0.03, 0.01, -0.0001, 0.00001),
+            *(40, 10, -5, 30, 20, 0),
+        )
+    ]
+
+
+def test_bands__have_their_edges_in_exact_millionths_without_a_gap(con: duckdb.DuckDBPyConnection) -> None:
+    settings = settings_with()
+    write_settings(con, settings, stored_card(settings), AS_OF)
+    found = rows(
+        con,
+        "select band_no, lower_micro, upper_micro from settings.scorecard_bands where criterion = 'employees' order by 1",
+    )
+    assert found == [
+        (0, None, None),
+        (1, LOWEST_MICRO, 10_000),
+        (2, 10_000, 1_234_567_891),
+        (3, 1_234_567_891, HIGHEST_MICRO),
+    ]
+    assert rows(con, "select * exclude (criterion_key) from settings.scorecard_band_values order by 1") == [
+        ("food", 0),
+        ("retail", 0),
+    ]
+
+
+@given(edge=st.decimals(-(10**9), 10**9, places=6))
+def test_edge__is_the_number_that_was_written(edge: Any) -> None:
+    """0.1 + 0.2 and its like: through a float's text and not through its bits."""
+    assert settings_tables._micro(float(edge), 0) == int(edge * 1_000_000)
+
+
+def test_active_card__keeps_the_definitions_that_it_was_fitted_with(con: duckdb.DuckDBPyConnection) -> None:
+    """An edited half-life is a criterion of its own, for the next fit; the points in use keep the old meaning."""
+    card = stored_card(settings_with())
+    views = {"kind": "implicit", "signals": ["page_view"], "half_life_days": 7, "window_days": 90}
+    write_settings(con, settings_with(views=views), card, AS_OF)
+    found = rows(
+        con,
+        "select half_life_days, is_current, is_active from settings.criteria where criterion = 'views' order by 1",
+    )
+    assert found == [(7, True, False), (30, False, True)]
+    both = rows(con, "select distinct is_current, is_active from settings.criteria where criterion <> 'views'")
+    assert both == [(True, True)], "where nothing changed a definition stands once"
+    assert rows(con, "select distinct half_life_days from settings.decay order by 1") == [(0,), (7,), (30,)]
+    signals = rows(con, "select criterion_key, signal from settings.criterion_signals")
+    assert len(signals) == len(set(signals))
+
+
+def test_public_domains__hold_free_and_disposable_ones(con: duckdb.DuckDBPyConnection) -> None:
+    write_settings(con, settings_with(), None, AS_OF)
+    found = dict(rows(con, "from settings.public_email_domains"))
+    assert found["gmail.com"] == "free"
+    assert found["mailinator.com"] == "disposable"
+    assert len(found) > 5_000
+
+
+def test_write__replaces_everything_or_nothing(con: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_with()
+    write_settings(con, settings, stored_card(settings), AS_OF)
+    before = {name: rows(con, f"from settings.{name} order by all") for name in settings_tables._TABLES}
+
+    def broken(con: duckdb.DuckDBPyConnection) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(settings_tables, "_insert_public_domains", broken)
+        with pytest.raises(OSError, match="no space left"):
+            write_settings(con, settings, None, datetime(2027, 1, 1))
+    assert {name: rows(con, f"from settings.{name} order by all") for name in settings_tables._TABLES} == before
+    write_settings(con, settings, None, datetime(2027, 1, 1))
+    assert rows(con, "select as_of_at from settings.refresh") == [(datetime(2027, 1, 1),)]
+    assert rows(con, "from settings.scorecard") == []
+
+
+def test_write__twice_gives_the_same_tables(tmp_path: Path) -> None:
+    settings = settings_with()
+    found = []
+    for name in ("a", "b"):
+        with duckdb.connect(str(tmp_path / name)) as con:
+            write_settings(con, settings, stored_card(settings), AS_OF)
+            write_settings(con, settings, stored_card(settings), AS_OF)
+            found.append({table: rows(con, f"from settings.{table}") for table in settings_tables._TABLES})
+    assert found[0] == found[1]
