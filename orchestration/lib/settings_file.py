@@ -46,13 +46,16 @@ def read_yaml_with_lines(path: Path) -> tuple[Any, dict[Location, int]]:
     except UnicodeDecodeError as error:
         raise SettingsError([f"{path}: not UTF-8 text at byte {error.start}"]) from None
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise SettingsError([f"{path}:{line}: not valid YAML: {error.problem}"]) from None
-    except yaml.YAMLError as error:
-        raise SettingsError([f"{path}:1: not valid YAML: {error}"]) from None
+        node, data = _parse(text, yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader)
+    except yaml.YAMLError:
+        # Parsed again for the message: the Python parser tells more exactly what is wrong, and where.
+        try:
+            node, data = _parse(text, yaml.SafeLoader)
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            raise SettingsError([f"{path}:{line}: not valid YAML: {error.problem}"]) from None
+        except yaml.YAMLError as error:
+            raise SettingsError([f"{path}:1: not valid YAML: {error}"]) from None
 
     lines: dict[Location, int] = {}
     problems: list[str] = []
@@ -78,6 +81,16 @@ def read_yaml_with_lines(path: Path) -> tuple[Any, dict[Location, int]]:
     if problems:
         raise SettingsError(problems)
     return data, lines
+
+
+def _parse(text: str, loader_class: Any) -> tuple[yaml.Node | None, Any]:
+    # libyaml's parser reads the sixteen contracts in a tenth of the time.
+    loader = loader_class(text)
+    try:
+        node = loader.get_single_node()
+        return node, loader.construct_document(node) if node is not None else None
+    finally:
+        loader.dispose()
 
 
 def read_settings(path: Path, model: type[Model]) -> Model:
