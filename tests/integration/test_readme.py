@@ -90,3 +90,22 @@ def test_notebook__runs(directory: Path) -> None:
             text=True,
         )
         assert ended.returncode == 0, (notebook.name, ended.stderr[-2000:])
+
+
+def test_readme__shows_the_demo_as_it_is(demo: Company) -> None:
+    """The screen in the README is that of the demo; SCORING_REGENERATE=1 writes it anew."""
+    from click.testing import CliRunner
+
+    from orchestration.cli.main import main
+
+    output = CliRunner().invoke(main, ["--home", str(demo.workspace.home), "report", "--top", "5"]).output
+    shown = "\n".join(line.rstrip() for line in output.splitlines())
+    shown = shown.replace(str(demo.workspace.home), "workspace").replace("--home workspace ", "")
+    # Each refresh of the fixture has a number of its own.
+    shown = re.sub(r"snapshot \d+", "snapshot 1", shown)
+    block = f"<!-- demo:begin -->\n```text\n{shown.strip()}\n```\n<!-- demo:end -->"
+    if os.environ.get("SCORING_REGENERATE"):
+        text = re.sub(r"<!-- demo:begin -->.*<!-- demo:end -->", lambda _: block, README, flags=re.S)
+        (PROJECT_ROOT / "README.md").write_text(text, encoding="utf-8")
+        return
+    assert block in README
