@@ -55,16 +55,88 @@
     where versions.valid_from <= {{ as_of_at() }} and versions.valid_to > {{ as_of_at() }}
 {% endmacro %}
 
-{# One row per event: of two records with the same key the one that arrived last. Later events than the as-of moment do not exist. #}
+{#
+    One row per event: of records with the same key the one that arrived last. Later events than the as-of moment do not exist.
+
+    Hardly any key comes twice, so only those that do are ranked: a window over all events would sort years of them.
+#}
 {% macro events_as_of(relation, key, moment) %}
-    select ranked.*
-    from (
+    with repeated as (
+        select _key_hash
+        from {{ relation }}
+        group by _key_hash
+        having count(*) > 1
+    ),
+
+    single as (
+        select
+            landed.*,
+            1 as newest_first
+        from {{ relation }} as landed
+        left join repeated on landed._key_hash = repeated._key_hash
+        where repeated._key_hash is null
+    ),
+
+    ranked as (
         select
             landed.*,
             row_number() over (
                 partition by landed.{{ key }} order by landed._arrived_at desc, landed._file desc, landed._row desc
             ) as newest_first
         from {{ relation }} as landed
-    ) as ranked
-    where ranked.newest_first = 1 and ranked.{{ moment }} <= {{ as_of_at() }}
+        inner join repeated on landed._key_hash = repeated._key_hash
+    )
+
+    select * from single
+    where {{ moment }} <= {{ as_of_at() }}
+
+    union all
+
+    select * from ranked
+    where newest_first = 1 and {{ moment }} <= {{ as_of_at() }}
+{% endmacro %}
+
+{#
+    Which record each one stands for after merges.
+
+    A merged record points at the one that it was merged into, which may itself have been merged: sixteen steps are followed,
+    each join doubling those of the one before. A pointer to a record that was never landed is not followed; records that point
+    at each other in a circle stand for themselves.
+#}
+{% macro surviving_records(relation, entity) %}
+with records as (
+    {{ records_as_of(relation, [entity ~ '_id']) }}
+),
+
+links as (
+    select
+        merged.{{ entity }}_id,
+        target.{{ entity }}_id as into_id
+    from records as merged
+    inner join records as target on merged.merged_into_{{ entity }}_id = target.{{ entity }}_id
+    where merged.{{ entity }}_id <> target.{{ entity }}_id
+),
+{% for steps in [2, 4, 8, 16] %}
+{%- set half = 'links' if steps == 2 else 'steps_' ~ (steps // 2) %}
+steps_{{ steps }} as (
+    select
+        nearer.{{ entity }}_id,
+        coalesce(farther.into_id, nearer.into_id) as into_id
+    from {{ half }} as nearer
+    left join {{ half }} as farther on nearer.into_id = farther.{{ entity }}_id
+),
+{% endfor %}
+resolved as (
+    select
+        records.{{ entity }}_id,
+        case
+            when onward.{{ entity }}_id is null then coalesce(steps_16.into_id, records.{{ entity }}_id)
+            else records.{{ entity }}_id
+        end as surviving_{{ entity }}_id
+    from records
+    left join steps_16 on records.{{ entity }}_id = steps_16.{{ entity }}_id
+    left join links as onward on steps_16.into_id = onward.{{ entity }}_id
+)
+
+select * from resolved
 {% endmacro %}
