@@ -35,7 +35,14 @@ def build_publish_assets(contracts: Mapping[str, Contract], marts: Sequence[dg.A
         settings = read_scorecard_settings(home.scorecard_file, known_signals(contracts))
         with open_warehouse(home) as connection:
             as_of_at = connection.execute("select max(as_of_at) from settings.refresh").fetchall()[0][0]
-            publication = publish(connection, home, as_of_at=as_of_at, keep=settings.publish_history)
+            publication = publish(
+                connection,
+                home,
+                as_of_at=as_of_at,
+                keep=settings.publish_history,
+                # Named, so that the table of a mart that was renamed is not published for ever.
+                tables=[key.path[-1] for key in marts],
+            )
         context.log.info(
             f"published snapshot {publication.version}: {publication.row_counts.get('scored_accounts', 0):,} accounts, "
             f"{publication.row_counts.get('score_contributions', 0):,} contributions"
