@@ -79,6 +79,8 @@ def _store(tracking_dir: Path) -> Iterator[Any]:
 
     tracking_dir.mkdir(parents=True, exist_ok=True)
     tracking_before, registry_before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    # Setting an address also sets these, and clearing it leaves them: the next caller would find our store.
+    variables_before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
     # A registry that follows the tracking address must go on following it: None, not today's address.
     registry_after = None if registry_before == tracking_before else registry_before
     logger = logging.getLogger("mlflow")
@@ -91,6 +93,11 @@ def _store(tracking_dir: Path) -> Iterator[Any]:
     finally:
         mlflow.set_tracking_uri(tracking_before)
         mlflow.set_registry_uri(registry_after)  # type: ignore[arg-type]
+        for variable, value in variables_before.items():
+            if value is None:
+                os.environ.pop(variable, None)
+            else:
+                os.environ[variable] = value
         logger.setLevel(level_before)
 
 

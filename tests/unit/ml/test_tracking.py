@@ -28,6 +28,21 @@ def card_and_deals():
     return fit_card(spec, X, y, pd.date_range("2024-01-01", periods=200), seed=1), X
 
 
+def test_log_card__leaves_no_trace_in_the_process(card_and_deals, tmp_path):
+    """Another store used before must not be the registry of whoever comes next."""
+    import mlflow
+
+    card, _ = card_and_deals
+    before = (mlflow.get_tracking_uri(), mlflow.get_registry_uri())
+    log_card(card, tracking_dir=tmp_path / "other")
+    assert (mlflow.get_tracking_uri(), mlflow.get_registry_uri()) == before
+    mlflow.set_tracking_uri(tracking_uri(tmp_path))
+    try:
+        assert mlflow.get_registry_uri() == tracking_uri(tmp_path)
+    finally:
+        mlflow.set_tracking_uri(before[0])
+
+
 def test_log_card__registers_versions_that_load_back_and_predict_the_same(card_and_deals, tmp_path):
     import mlflow
 
