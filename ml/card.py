@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -29,7 +29,12 @@ WEIGHT_PER_POINT = math.log(2) / POINTS_TO_DOUBLE
 Z_90 = 1.645
 """Half-width of a central 90 % interval, in standard deviations; the SQL holds the same figure."""
 
-DOCUMENT_FORMAT = "scorecard/1"
+Sign = Literal["positive", "negative"]
+
+DOCUMENT_FORMAT = "scorecard/2"
+
+READABLE_FORMATS = ("scorecard/1", "scorecard/2")
+"""Documents that `Card.from_document` reads; the first had neither segments nor pairs nor choices."""
 
 
 def round_half_up(values: Any) -> np.ndarray:
@@ -57,6 +62,7 @@ class BandSpec:
     lower, upper : half-open range ``[lower, upper)`` of a number; None = unbounded.
     values : the values of a category; None for numbers.
     points : what the experts believe; +20 doubles the odds.
+    is_pinned : the fit holds `points` as they are.
     """
 
     label: str | None = None
@@ -64,6 +70,7 @@ class BandSpec:
     upper: float | None = None
     values: tuple[str, ...] | None = None
     points: int = 0
+    is_pinned: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,8 @@ class CriterionSpec:
     other_points : for categories, points of everything not listed; for numbers, of gaps between listed
         ranges.
     whole_numbers : whether labels may read "10-49" instead of "10-50"; None = seen from the values.
+    sign : "positive": no known band may have points below 0; "negative": none above 0; "missing" is free.
+    insist : keep the criterion although `ml.leaks` takes it for a leak.
     """
 
     name: str
@@ -88,6 +97,8 @@ class CriterionSpec:
     monotone: Direction | None = None
     other_points: int = 0
     whole_numbers: bool | None = None
+    sign: Sign | None = None
+    insist: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in ("explicit", "implicit"):
@@ -98,6 +109,8 @@ class CriterionSpec:
             raise ValueError(
                 f"criterion {self.name}: monotone must be increasing, decreasing or None, got {self.monotone!r}"
             )
+        if self.sign not in (None, "positive", "negative"):
+            raise ValueError(f"criterion {self.name}: sign must be positive, negative or None, got {self.sign!r}")
         if self.monotone and self.value_type == "category":
             raise ValueError(f"criterion {self.name}: monotone needs a number; categories have no order")
         if self.bands is not None:
@@ -134,6 +147,59 @@ def _check_values(name: str, bands: Sequence[BandSpec]) -> None:
 
 
 @dataclass(frozen=True)
+class Pin:
+    """Points that a person holds: of one band of one criterion, everywhere or in one segment.
+
+    Attributes
+    ----------
+    band : the band's label.
+    segment : "" = the rows for everybody, and through them those of all segments.
+    """
+
+    criterion: str
+    band: str
+    points: int
+    segment: str = ""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What people fixed; the rest is fitted round it, and it travels to later versions until it is lifted.
+
+    Attributes
+    ----------
+    signs : criterion -> sign that no known band may contradict.
+    locked_bands : criterion -> the bands to keep instead of finding them anew.
+    """
+
+    pins: tuple[Pin, ...] = ()
+    signs: Mapping[str, Sign] = field(default_factory=dict)
+    locked_bands: Mapping[str, CriterionBands] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.pins or self.signs or self.locked_bands)
+
+    def to_document(self) -> dict[str, Any]:
+        """Plain dicts, lists, numbers and text."""
+        return {
+            "pins": [asdict(pin) for pin in self.pins],
+            "signs": dict(self.signs),
+            "locked_bands": {name: bands.to_document() for name, bands in self.locked_bands.items()},
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Choices:
+        """What `to_document` wrote; keys that are not there mean: nothing fixed."""
+        return cls(
+            pins=tuple(Pin(**pin) for pin in document.get("pins", ())),
+            signs=dict(document.get("signs", {})),
+            locked_bands={
+                name: CriterionBands.from_document(bands) for name, bands in document.get("locked_bands", {}).items()
+            },
+        )
+
+
+@dataclass(frozen=True)
 class CardSpec:
     """All criteria and what is believed about the experts, before any data.
 
@@ -146,6 +212,9 @@ class CardSpec:
     expected_win_rate_deals : deals that this expectation is worth.
     max_bands, min_band_share : limits of bands that are found automatically; share of the known values, 0-1.
     max_categories : most values of a category that get a band of their own when bands are found.
+    segment_by : category criterion whose bands get rows of their own where deals closed; None = no segments.
+    choices : what people fixed.
+    max_pairs : most pairs of criteria that may be added; 0 = none are looked for.
     """
 
     criteria: tuple[CriterionSpec, ...]
@@ -158,6 +227,9 @@ class CardSpec:
     max_bands: int = 5
     min_band_share: float = 0.05
     max_categories: int = 12
+    segment_by: str | None = None
+    choices: Choices = field(default_factory=Choices)
+    max_pairs: int = 3
 
     def __post_init__(self) -> None:
         names = [criterion.name for criterion in self.criteria]
@@ -171,6 +243,17 @@ class CardSpec:
             raise ValueError(f"belief_grid must hold figures above 0, got {self.belief_grid}")
         if not 0 < self.expected_win_rate < 1:
             raise ValueError(f"expected_win_rate must lie between 0 and 1, got {self.expected_win_rate}")
+        if self.max_pairs < 0:
+            raise ValueError(f"max_pairs must be 0 or more, got {self.max_pairs}")
+        if self.segment_by is not None:
+            segmenting = [c for c in self.criteria if c.name == self.segment_by]
+            if not segmenting:
+                raise ValueError(f"segment_by must name a criterion of the card, got {self.segment_by!r}")
+            if segmenting[0].value_type != "category":
+                raise ValueError(f"segment_by must name a category, got the number {self.segment_by}")
+        for name, sign in self.choices.signs.items():
+            if sign not in ("positive", "negative"):
+                raise ValueError(f"criterion {name}: sign must be positive or negative, got {sign!r}")
 
 
 # --------------------------------------------------------------------------- bands and labels
@@ -229,6 +312,19 @@ class CriterionBands:
     bands: tuple[Band, ...]
     monotone: Direction | None = None
 
+    def to_document(self) -> dict[str, Any]:
+        """Plain dicts, lists, numbers and text."""
+        return {
+            **asdict(self),
+            "bands": [{**asdict(b), "values": None if b.values is None else list(b.values)} for b in self.bands],
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> CriterionBands:
+        """What `to_document` wrote."""
+        bands = [{**b, "values": None if b["values"] is None else tuple(b["values"])} for b in document["bands"]]
+        return cls(**{**document, "bands": tuple(Band(**band) for band in bands)})
+
     def encode(self, column: pd.Series) -> np.ndarray:
         """Position of each value's band, shape (n,), int16, 0-based.
 
@@ -265,7 +361,27 @@ def column_of(X: pd.DataFrame, name: str) -> pd.Series:
     return X[name]
 
 
+def pair_value(left_band_no: int, right_band_no: int) -> str:
+    """The value of a pair criterion: the places of the two bands, "3|1"."""
+    return f"{left_band_no}|{right_band_no}"
+
+
 # --------------------------------------------------------------------------- the fitted card
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A criterion made of the bands of two others: its bands hold values like "3|1", the rest is "other".
+
+    Attributes
+    ----------
+    name : the pair's own name, unique among the criteria.
+    left, right : criteria of the card; their `band_no`s make the value.
+    """
+
+    name: str
+    left: str
+    right: str
 
 
 @dataclass(frozen=True)
@@ -281,6 +397,10 @@ class CardBand:
         changes no ranking, so its uncertainty is left out.
     deal_count, won_count : closed deals of the fit in this band.
     data_share_pct : 0-100, how much of what is known of this weight comes from deals, the rest being belief.
+    segment : "" = everybody without rows of their own; else the label of a band of the criterion `segment_by`.
+    account_count : accounts of the fit's day in this band (and segment); None = not counted.
+    is_pinned : a person holds the points; `weight` is then theirs.
+    evidence : what the row rests on, in words.
     """
 
     criterion: str
@@ -299,29 +419,142 @@ class CardBand:
     deal_count: int
     won_count: int
     data_share_pct: float
+    segment: str = ""
+    account_count: int | None = None
+    is_pinned: bool = False
+    evidence: str = ""
+
+
+CalibrationMethod = Literal["sigmoid", "isotonic", "flat"]
+
+PROBABILITY_DIGITS = 9
+"""Decimals of a calibration's probabilities: what is landed is what is scored, in every engine."""
+
+LEAST_PROBABILITY = 10.0**-PROBABILITY_DIGITS
+"""No win probability is as extreme as 0 or 1: nobody knows that."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """``logit(win probability) = intercept + slope * total points``, with the covariance of the two."""
+    """Win probability of every whole total that a card can give.
 
-    intercept: float
-    slope: float
-    var_intercept: float
-    covariance: float
-    var_slope: float
+    Attributes
+    ----------
+    method : "sigmoid" (a line in log-odds), "isotonic" (any curve that never falls), "flat" (the same at any
+        points). How it was made stands in `ml.calibration`; scoring needs the table alone.
+    deal_count : closed deals that it was fitted on.
+    points_from : total points of the first entry; the next entries are one point apart.
+    probability, low, high : win probability and its central 90 % interval, each in (0, 1) with nine decimals;
+        `probability` never falls.
+    """
+
+    method: CalibrationMethod
+    deal_count: int
+    points_from: int
+    probability: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.method not in ("sigmoid", "isotonic", "flat"):
+            raise ValueError(f"calibration: method must be sigmoid, isotonic or flat, got {self.method!r}")
+        if not len(self.probability) == len(self.low) == len(self.high) > 0:
+            raise ValueError(
+                "calibration: probability, low and high need the same number of entries, at least 1, got "
+                f"{len(self.probability)}, {len(self.low)} and {len(self.high)}"
+            )
+        p, low, high = (np.asarray(values) for values in (self.probability, self.low, self.high))
+        wrong = ~((low > 0) & (low <= p) & (p <= high) & (high < 1))  # NaN is wrong too
+        if wrong.any():
+            at = int(wrong.argmax())
+            raise ValueError(
+                f"calibration: 0 < low <= probability <= high < 1 must hold, got {low[at]}, {p[at]}, {high[at]} "
+                f"at {self.points_from + at} points"
+            )
+        if (np.diff(p) < 0).any():
+            at = int((np.diff(p) < 0).argmax()) + 1
+            raise ValueError(
+                f"calibration: the probability must not fall with points, got {p[at]} after {p[at - 1]} "
+                f"at {self.points_from + at} points"
+            )
+
+    @property
+    def points_to(self) -> int:
+        """Total points of the last entry."""
+        return self.points_from + len(self.probability) - 1
 
     def win_probability(self, total_points: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Probability and its central 90 % interval, each of the shape of `total_points`.
 
-        The closed form that the warehouse uses: ``1 / (1 + exp(-(a + b * points)))``, and the same at
-        ``a + b * points -+ 1.645 * sqrt(va + 2 * points * cab + points^2 * vb)``.
+        What the warehouse joins: the entry of the whole points; totals beyond either end take that end's.
         """
-        points = np.asarray(total_points, dtype=float)
-        centre = self.intercept + self.slope * points
-        variance = self.var_intercept + 2 * points * self.covariance + points**2 * self.var_slope
-        half = Z_90 * np.sqrt(np.maximum(variance, 0.0))
-        return _sigmoid(centre), _sigmoid(centre - half), _sigmoid(centre + half)
+        place = np.clip(round_half_up(total_points) - self.points_from, 0, len(self.probability) - 1)
+        return tuple(np.asarray(values)[place] for values in (self.probability, self.low, self.high))  # type: ignore[return-value]
+
+    @classmethod
+    def from_log_odds(
+        cls,
+        log_odds: Any,
+        sd: Any,
+        *,
+        method: CalibrationMethod,
+        deal_count: int,
+        points_from: int,
+    ) -> Calibration:
+        """The table of log-odds and their standard deviations, both of shape (totals,), from `points_from` on.
+
+        The interval is ``log_odds -+ 1.645 sd``. Raises ValueError when the log-odds fall.
+        """
+        centre = np.asarray(log_odds, dtype=float)
+        half = Z_90 * np.asarray(sd, dtype=float)
+        columns = [
+            np.clip(np.round(_sigmoid(line), PROBABILITY_DIGITS), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+            for line in (centre, centre - half, centre + half)
+        ]
+        return cls(method, deal_count, points_from, *(tuple(map(float, column)) for column in columns))
+
+    @classmethod
+    def from_document(
+        cls, document: Mapping[str, Any], *, lowest_points: int, highest_points: int, deal_count: int
+    ) -> Calibration:
+        """The calibration of a landed document; those of `scorecard/1` hold a line, and its table is made.
+
+        lowest_points, highest_points, deal_count : of the card, for a line.
+        """
+        if "probability" in document:
+            columns = {key: tuple(document[key]) for key in ("probability", "low", "high")}
+            return cls(document["method"], document["deal_count"], document["points_from"], **columns)
+        points = np.arange(lowest_points, highest_points + 1, dtype=float)
+        variance = document["var_intercept"] + 2 * points * document["covariance"] + points**2 * document["var_slope"]
+        slope = max(document["slope"], 0.0)  # a falling line was possible once
+        return cls.from_log_odds(
+            document["intercept"] + slope * points,
+            np.sqrt(np.maximum(variance, 0.0)),
+            method="sigmoid" if slope > 0 else "flat",
+            deal_count=deal_count,
+            points_from=lowest_points,
+        )
+
+    def to_document(self) -> dict[str, Any]:
+        """Plain text, numbers and lists of numbers."""
+        return {
+            "method": self.method,
+            "deal_count": self.deal_count,
+            "points_from": self.points_from,
+            "probability": list(self.probability),
+            "low": list(self.low),
+            "high": list(self.high),
+        }
+
+
+def points_range(bands: Iterable[CardBand]) -> tuple[int, int]:
+    """Lowest and highest total that these bands can give: the sums of each criterion's least and most points."""
+    least: dict[str, int] = {}
+    most: dict[str, int] = {}
+    for band in bands:
+        least[band.criterion] = min(band.points, least.get(band.criterion, band.points))
+        most[band.criterion] = max(band.points, most.get(band.criterion, band.points))
+    return sum(least.values()), sum(most.values())
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:
@@ -340,6 +573,11 @@ class Card:
     belief_deals : deals that one expert belief was worth in this fit.
     verdict : what a user should know before relying on it, in plain sentences.
     evaluation : figures on deals closed later than those of the fit that they test; see `ml.evaluate`.
+    bands : rows, those of the empty segment first; within a segment by criterion, pairs last. Every segment
+        has the same bands for the same criteria: only the points differ.
+    pairs : criteria among the rows that are made of two others.
+    segment_by : the category criterion whose bands' labels are the segments.
+    choices : what people fixed in this fit.
     """
 
     bands: tuple[CardBand, ...]
@@ -351,17 +589,31 @@ class Card:
     won_count: int
     verdict: tuple[str, ...] = ()
     evaluation: dict[str, Any] = field(default_factory=dict)
+    pairs: tuple[Pair, ...] = ()
+    segment_by: str | None = None
+    choices: Choices = field(default_factory=Choices)
 
     @property
     def criteria(self) -> tuple[str, ...]:
-        """Names of the criteria in the card's order."""
+        """Names of the criteria in the card's order, pairs last."""
         return tuple(dict.fromkeys(band.criterion for band in self.bands))
 
-    def criterion_bands(self) -> tuple[CriterionBands, ...]:
-        """The bands again in the form that encodes values, one entry per criterion."""
-        rows: dict[str, list[CardBand]] = {}
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """Segments with rows of their own; "" (everybody else) comes first."""
+        return tuple(dict.fromkeys(band.segment for band in self.bands))
+
+    def rows(self, segment: str = "") -> dict[str, list[CardBand]]:
+        """The rows of one segment by criterion, in order of `band_no`."""
+        result: dict[str, list[CardBand]] = {}
         for band in self.bands:
-            rows.setdefault(band.criterion, []).append(band)
+            if band.segment == segment:
+                result.setdefault(band.criterion, []).append(band)
+        return result
+
+    def criterion_bands(self) -> tuple[CriterionBands, ...]:
+        """The bands again in the form that encodes values, one entry per criterion; pairs are not among them."""
+        made = {pair.name for pair in self.pairs}
         return tuple(
             CriterionBands(
                 name,
@@ -369,21 +621,41 @@ class Card:
                 "number" if any(band.band_type == "range" for band in bands) else "category",
                 tuple(Band(b.band, b.band_type, b.lower, b.upper, b.values, b.expert_points) for b in bands),
             )
-            for name, bands in rows.items()
+            for name, bands in self.rows().items()
+            if name not in made
         )
 
     def band_numbers(self, X: pd.DataFrame) -> pd.DataFrame:
-        """`band_no` of every value: rows as in `X`, one column per criterion."""
-        return pd.DataFrame(
-            {
-                bands.name: bands.encode(column_of(X, bands.name)).astype(np.int64) + 1
-                for bands in self.criterion_bands()
-            },
-            index=X.index,
+        """`band_no` of every value: rows as in `X`, one int64 column per criterion, pairs last."""
+        columns = {
+            bands.name: bands.encode(column_of(X, bands.name)).astype(np.int64) + 1 for bands in self.criterion_bands()
+        }
+        rows = self.rows()
+        for pair in self.pairs:
+            place = {value: b.band_no for b in rows[pair.name] for value in b.values or ()}
+            shape = (len(rows[pair.left]) + 1, len(rows[pair.right]) + 1)
+            other = next(b.band_no for b in rows[pair.name] if b.band_type == "other")
+            lookup = np.full(shape, other, dtype=np.int64)
+            for left in range(1, shape[0]):
+                for right in range(1, shape[1]):
+                    lookup[left, right] = place.get(pair_value(left, right), other)
+            columns[pair.name] = lookup[columns[pair.left], columns[pair.right]]
+        return pd.DataFrame(columns, index=X.index)
+
+    def segments_of(self, X: pd.DataFrame) -> pd.Series:
+        """Segment whose rows score each row of `X`: "" where the segment criterion's band has none of its own."""
+        own = set(self.segments)
+        if self.segment_by is None or own <= {""}:
+            return pd.Series("", index=X.index, dtype=object, name="segment")
+        criterion = next(c for c in self.criterion_bands() if c.name == self.segment_by)
+        labels = np.array(
+            [b.label if b.band_type == "values" and b.label in own else "" for b in criterion.bands], dtype=object
         )
+        codes = criterion.encode(column_of(X, self.segment_by))
+        return pd.Series(labels[codes], index=X.index, dtype=object, name="segment")
 
     def points(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Points per criterion: rows as in `X`, one int64 column per criterion.
+        """Points per criterion: rows as in `X`, one int64 column per criterion, pairs last.
 
         Raises
         ------
@@ -391,13 +663,22 @@ class Card:
             `X` lacks the column of a criterion, or a number criterion got text.
         """
         numbers = self.band_numbers(X)
-        table: dict[str, list[int]] = {}
-        for band in self.bands:
-            table.setdefault(band.criterion, []).append(band.points)
-        return pd.DataFrame(
-            {name: np.asarray(table[name], dtype=np.int64)[numbers[name].to_numpy() - 1] for name in table},
-            index=X.index,
-        )
+        tables = {
+            segment: {
+                name: np.array([band.points for band in rows], dtype=np.int64)
+                for name, rows in self.rows(segment).items()
+            }
+            for segment in self.segments
+        }
+        common = tables.get("", {})
+        result = {name: common[name][numbers[name].to_numpy() - 1] for name in common}
+        if len(tables) > 1:
+            segment_of = self.segments_of(X).to_numpy()
+            for segment in tables.keys() - {""}:
+                inside = np.flatnonzero(segment_of == segment)
+                for name, table in tables[segment].items():
+                    result[name][inside] = table[numbers[name].to_numpy()[inside] - 1]
+        return pd.DataFrame(result, index=X.index, dtype=np.int64)
 
     def total_points(self, X: pd.DataFrame) -> pd.Series:
         """Sum of the points of all criteria, int64, index as in `X`."""
@@ -409,11 +690,14 @@ class Card:
 
     def to_document(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and text: what is landed as a scorecard version."""
-        document = asdict(self)
+        document = asdict(replace(self, choices=Choices()))
         document["bands"] = [
             {**band, "values": None if band["values"] is None else list(band["values"])} for band in document["bands"]
         ]
+        document["calibration"] = self.calibration.to_document()
         document["verdict"] = list(self.verdict)
+        document["pairs"] = [asdict(pair) for pair in self.pairs]
+        document["choices"] = self.choices.to_document()
         return {"format": DOCUMENT_FORMAT, "points_to_double": POINTS_TO_DOUBLE, **document}
 
     @classmethod
@@ -425,15 +709,23 @@ class Card:
         ValueError
             The document is of another format.
         """
-        if document.get("format") != DOCUMENT_FORMAT:
-            raise ValueError(f"scorecard document: format must be {DOCUMENT_FORMAT}, got {document.get('format')!r}")
-        bands: Iterable[Mapping[str, Any]] = document["bands"]
+        if document.get("format") not in READABLE_FORMATS:
+            raise ValueError(
+                f"scorecard document: format must be {' or '.join(READABLE_FORMATS)}, got {document.get('format')!r}"
+            )
+        rows: Iterable[Mapping[str, Any]] = document["bands"]
+        bands = tuple(
+            CardBand(**{**band, "values": None if band["values"] is None else tuple(band["values"])}) for band in rows
+        )
+        lowest, highest = points_range(bands)
         return cls(
-            bands=tuple(
-                CardBand(**{**band, "values": None if band["values"] is None else tuple(band["values"])})
-                for band in bands
+            bands=bands,
+            calibration=Calibration.from_document(
+                document["calibration"],
+                lowest_points=lowest,
+                highest_points=highest,
+                deal_count=document["deal_count"],
             ),
-            calibration=Calibration(**document["calibration"]),
             base_rate=document["base_rate"],
             trust=document["trust"],
             belief_deals=document["belief_deals"],
@@ -441,4 +733,7 @@ class Card:
             won_count=document["won_count"],
             verdict=tuple(document["verdict"]),
             evaluation=dict(document["evaluation"]),
+            pairs=tuple(Pair(**pair) for pair in document.get("pairs", ())),
+            segment_by=document.get("segment_by"),
+            choices=Choices.from_document(document.get("choices", {})),
         )
