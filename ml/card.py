@@ -489,7 +489,7 @@ class Calibration:
         What the warehouse joins: the entry of the whole points; totals beyond either end take that end's.
         """
         place = np.clip(round_half_up(total_points) - self.points_from, 0, len(self.probability) - 1)
-        return tuple(np.asarray(values)[place] for values in (self.probability, self.low, self.high))  # type: ignore[return-value]
+        return tuple(np.asarray(values)[place] for values in (self.probability, self.low, self.high))
 
     @classmethod
     def from_log_odds(

@@ -47,6 +47,7 @@ from ml.card import (
     CriterionBands,
     column_of,
     points_from_weights,
+    points_range,
 )
 
 INTERCEPT_DEALS = 20.0
@@ -404,6 +405,8 @@ def _fit_checked(
             card,
             calibration=flat_calibration(
                 won,
+                lowest_points=card.calibration.points_from,
+                highest_points=card.calibration.points_to,
                 expected_win_rate=spec.expected_win_rate,
                 expected_win_rate_deals=spec.expected_win_rate_deals,
             ),
@@ -462,15 +465,19 @@ def _fit_without_evaluation(
     centre: float | None = None
     if population is not None and len(population) > 0 and len(won) < 2 * spec.expected_win_rate_deals:
         centre = float(_points(points, criteria, encode(criteria, population)).mean())
+    rows = _card_bands(criteria, codes, won, weights, points)
+    lowest, highest = points_range(rows)
     calibration: Calibration = calibrate(
         calibration_points,
         won,
+        lowest_points=lowest,
+        highest_points=highest,
         expected_win_rate=spec.expected_win_rate,
         expected_win_rate_deals=spec.expected_win_rate_deals,
         **prior,
         centre_points=centre,
+        seed=seed,
     )
-    rows = _card_bands(criteria, codes, won, weights, points)
     card = Card(
         bands=rows,
         calibration=calibration,

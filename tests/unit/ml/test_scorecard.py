@@ -142,7 +142,9 @@ def test_signal__is_said_in_words_with_figures(card):
         "gradient_boosting",
     }
     assert card.evaluation["card"]["log_loss"] < card.evaluation["baselines"]["base_rate"]["log_loss"]
-    assert card.calibration.slope == pytest.approx(WEIGHT_PER_POINT, rel=0.2)
+    assert card.calibration.method in ("sigmoid", "isotonic")
+    p = card.win_probability([-20, 20])[0]
+    assert np.diff(np.log(p / (1 - p)))[0] == pytest.approx(40 * WEIGHT_PER_POINT, rel=0.2)
 
 
 def test_few_deals__are_not_evaluated_and_that_is_said():
@@ -201,13 +203,14 @@ def CARD_OF_TWO() -> Card:  # noqa: N802 - fitted once, hypothesis takes no modu
     return _KEPT[0]
 
 
-def test_win_probability__is_the_closed_form_of_the_warehouse(card):
-    c = card.calibration
-    for points in (-50, 0, 73):
-        half = 1.645 * math.sqrt(c.var_intercept + 2 * points * c.covariance + points**2 * c.var_slope)
-        line = c.intercept + c.slope * points
-        expected = [1 / (1 + math.exp(-value)) for value in (line, line - half, line + half)]
-        np.testing.assert_allclose(card.win_probability(points), expected, rtol=1e-12)
+def test_win_probability__is_the_table_of_every_total(card):
+    table = card.calibration
+    least = {name: min(b.points for b in card.bands if b.criterion == name) for name in card.criteria}
+    most = {name: max(b.points for b in card.bands if b.criterion == name) for name in card.criteria}
+    assert (table.points_from, table.points_to) == (sum(least.values()), sum(most.values()))
+    for place in (0, 17, len(table.probability) - 1):
+        expected = [table.probability[place], table.low[place], table.high[place]]
+        assert [float(v) for v in card.win_probability(table.points_from + place)] == expected
 
 
 def test_fit__numbers_with_holes_all_missing_columns_and_bands_without_deals():
