@@ -343,7 +343,28 @@ class _Weights:
     belief_deals: float
 
 
-def fit_card(
+@dataclass(frozen=True)
+class Fitted:
+    """A card and what its fit saw of each deal.
+
+    Attributes
+    ----------
+    out_of_fold : index of the deals, int64 columns `fit_points` (explicit criteria) and `engagement_points`
+        (implicit) by fits that did not see the deal; None where one outcome is too rare for folds.
+    band_numbers : index of the deals, `band_no` per criterion, pairs last.
+    """
+
+    card: Card
+    out_of_fold: pd.DataFrame | None
+    band_numbers: pd.DataFrame
+
+
+def fit_card(spec: CardSpec, X: pd.DataFrame, y: Any, closed_at: Any, **options: Any) -> Card:
+    """The card alone of `fit`."""
+    return fit(spec, X, y, closed_at, **options).card
+
+
+def fit(
     spec: CardSpec,
     X: pd.DataFrame,
     y: Any,
@@ -352,7 +373,8 @@ def fit_card(
     seed: int,
     population: pd.DataFrame | None = None,
     with_evaluation: bool = True,
-) -> Card:
+    active: Card | None = None,
+) -> Fitted:
     """The card of these closed deals, from none to millions.
 
     Until one deal is won and one is lost, the card is the experts' card, point for point. After that every
@@ -370,6 +392,7 @@ def fit_card(
     population : accounts of today, columns as `X`. While few deals have closed it places automatic bands
         and says what an average account's points are. None = unknown.
     with_evaluation : False leaves out the test on later deals (and with it the verdict on the signal).
+    active : the card in use, judged on the same later deals.
 
     Raises
     ------
@@ -379,7 +402,13 @@ def fit_card(
     won, closed = _check_deals(X, y, closed_at)
     # Threads that wait for one another on a busy machine made a fit of 400 deals take 20 s instead of 1.
     with threadpool_limits(limits=1 if len(X) < THREADS_FROM else None):
-        return _fit_checked(spec, X, won, closed, seed=seed, population=population, with_evaluation=with_evaluation)
+        card, out_of_fold = _fit_checked(
+            spec, X, won, closed, seed=seed, population=population, with_evaluation=with_evaluation, active=active
+        )
+    by_kind = None
+    if out_of_fold is not None:
+        by_kind = pd.DataFrame(out_of_fold, index=X.index, columns=["fit_points", "engagement_points"])
+    return Fitted(card, by_kind, card.band_numbers(X))
 
 
 def _fit_checked(
@@ -391,15 +420,17 @@ def _fit_checked(
     seed: int,
     population: pd.DataFrame | None,
     with_evaluation: bool,
-) -> Card:
+    active: Card | None,
+) -> tuple[Card, np.ndarray | None]:
     card, out_of_fold = _fit_without_evaluation(spec, X, won, seed=seed, population=population)
     if not with_evaluation:
-        return replace(card, verdict=tuple(evidence_sentences(card)))
+        return replace(card, verdict=tuple(evidence_sentences(card))), out_of_fold
 
     def fit_earlier(X_earlier: pd.DataFrame, won_earlier: np.ndarray) -> Card:
         return _fit_without_evaluation(spec, X_earlier, won_earlier, seed=seed, population=None)[0]
 
-    result = evaluate.on_later_deals(fit_earlier, X, won, closed, out_of_fold=out_of_fold, seed=seed)
+    total = None if out_of_fold is None else out_of_fold.sum(axis=1)
+    result = evaluate.on_later_deals(fit_earlier, X, won, closed, out_of_fold=total, seed=seed)
     if result["signal"] == "none":
         card = replace(
             card,
@@ -411,11 +442,8 @@ def _fit_checked(
                 expected_win_rate_deals=spec.expected_win_rate_deals,
             ),
         )
-    return replace(
-        card,
-        evaluation=result,
-        verdict=(*evaluate.verdict_sentences(result), *evidence_sentences(card)),
-    )
+    verdict = (*evaluate.verdict_sentences(result), *evidence_sentences(card))
+    return replace(card, evaluation=result, verdict=verdict), out_of_fold
 
 
 def _check_deals(X: pd.DataFrame, y: Any, closed_at: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -456,7 +484,7 @@ def _fit_without_evaluation(
         weights = _fit_weights(spec, criteria, codes, won)
         if rarer >= 2:
             out_of_fold = _out_of_fold_points(spec, criteria, codes, won, weights, seed=seed)
-            calibration_points = out_of_fold
+            calibration_points = out_of_fold.sum(axis=1)
         else:
             # One deal of an outcome cannot be both fitted and tested: the experts' points have seen neither.
             expected = weights.trust * expert_points * WEIGHT_PER_POINT
@@ -633,16 +661,20 @@ def _out_of_fold_points(
     *,
     seed: int,
 ) -> np.ndarray:
-    """Each deal's whole points by a fit that did not see it, at the trust and belief of the whole fit.
+    """Each deal's whole points (explicit, implicit), shape (n, 2), by a fit that did not see it, at the trust
+    and belief of the whole fit.
 
     The fewer the deals, the more folds (each fit must resemble the final one); from 20,000 on halves do.
     """
     most = 10 if len(won) < 200 else 5 if len(won) < 20_000 else 2
     folds = StratifiedKFold(n_splits=int(min(most, won.sum(), len(won) - won.sum())), shuffle=True, random_state=seed)
-    result = np.zeros(len(won), dtype=np.int64)
+    result = np.zeros((len(won), 2), dtype=np.int64)
+    implicit = np.repeat([c.kind == "implicit" for c in criteria], [len(c.bands) for c in criteria])
     for train, test in folds.split(codes, won):
         fold = _fit_weights(spec, criteria, codes[train], won[train], like=weights)
-        result[test] = _points(points_from_weights(fold.mean), criteria, codes[test])
+        points = points_from_weights(fold.mean)
+        result[test, 0] = _points(np.where(implicit, 0, points), criteria, codes[test])
+        result[test, 1] = _points(np.where(implicit, points, 0), criteria, codes[test])
     return result
 
 
