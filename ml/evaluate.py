@@ -1,7 +1,72 @@
 """How good a card is on deals that closed later than those it was fitted on, and what that means in words.
 
-Belongs here: splits by close time, metrics with bootstrap intervals, baselines, the verdict on the signal.
-Does not: fitting the card (a callable is passed in), monitoring a card in use.
+Belongs here: splits by close time, metrics with bootstrap intervals, baselines, the verdict on the signal, the
+comparison that decides on activation. Does not: fitting the card (a callable is passed in), what single
+criteria say (`ml.evidence`), leaks (`ml.leaks`), monitoring a card in use.
+
+The evaluation of a card
+------------------------
+`Card.evaluation` is a JSON-able dict. Shares and rates are 0-1 unless the key ends in ``_pct``; all intervals
+are ``[low, high]``, central 90 %, null where they cannot be computed; times are ISO text.
+
+Always there:
+
+``state``
+    "tested" or "too_few_deals" (under 30 deals, or 5 of one outcome, on either side of the split).
+``signal``
+    "shown" (the ranking beats chance on the later deals), "none" (100 or more later deals, and all deals out of
+    fold, show nothing: the calibration is flat), "not_shown" (between the two), "unknown" (not tested).
+``deal_count``, ``won_count``
+    all closed deals of the fit.
+
+When tested, on the newest 20 % of the deals by close time (the *final test*), fitted on the others:
+
+``earlier_count``, ``later_count``, ``later_won_count``, ``earlier_until``, ``later_until``
+    deals fitted on and tested on, and when the last of each closed.
+``card``
+    *figures*: ``auc``, ``log_loss`` (nats), ``brier``, ``ece`` (10 equal-mass bins), ``calibration_intercept`` (log-odds,
+    0 is right), ``calibration_slope`` (1 is right, null where the probability is constant), ``lift_10``, ``lift_20``
+    (win rate among the best 10 / 20 % over that of all).
+``baselines``
+    name -> figures on the same deals, each fitted on the same earlier deals: ``base_rate``, ``expert_card`` (experts'
+    points alone; absent without any), ``active_card`` (as it scores today; absent when not given or too few deals
+    closed after its own fit), ``naive_bayes`` (CategoricalNB on the card's bands, Laplace smoothing),
+    ``logistic_regression`` (on the card's bands), ``gradient_boosting`` (on the raw values: the ceiling).
+    ``active_card`` is judged on the later deals that closed after its fit: it also has ``deal_count`` and ``card``
+    (this card's figures on those very deals).
+``intervals``
+    of each figure of the card by its name, and ``gain_over_<baseline>``: how much lower the card's log loss is, paired
+    by deal (above 0 = the card is better).
+``gains``
+    10 rows, the best 10, 20 ... 100 % by points: ``top_pct``, ``deal_count``, ``won_count``, ``won_share_pct``, and where
+    amounts are known ``won_amount``, ``won_amount_share_pct``. Deals of equal points are shared evenly, so the
+    counts need not be whole.
+``reliability``
+    at most 10 rows, equal-mass bins of the win probability, lowest first: ``deal_count``, ``won_count``,
+    ``win_probability`` (mean promised), ``win_rate`` (seen), ``win_rate_low``, ``win_rate_high`` (Wilson).
+``rounding``
+    what whole points cost: ``log_loss_weights``, ``log_loss_points``, ``log_loss_cost`` (points minus weights),
+    ``auc_weights``, ``auc_points``, ``auc_cost`` (weights minus points), ``largest_points`` (largest distance of a total
+    from its unrounded weights), ``bound_points`` (half a point per criterion: it can never be larger).
+``origins``
+    1-4 rolling origins, oldest first: at each the card and baselines are fitted on what had closed up to
+    ``earlier_until`` and judged on the next fifth of the deals. ``earlier_until``, ``later_until``, ``earlier_count`` (all
+    closed by then), ``fitted_count`` (the newest 50,000 of them at most, but for the last origin),
+    ``later_count``, ``later_won_count``, ``card``, ``baselines``. The last one is the final test.
+``origins_mean``
+    means over the origins weighted by ``later_count``: ``origin_count``, ``later_count``, ``card``, ``baselines`` (those that
+    every origin has), ``intervals`` (deals drawn within each origin).
+``out_of_fold_auc``, ``out_of_fold_auc_interval``
+    only where the later deals show nothing: the same question asked of all deals out of fold.
+
+Added by the fit where they apply:
+
+``leaks``
+    list of `ml.leaks.Leak` as dicts: ``criterion``, ``rule``, ``evidence`` (a sentence), ``is_left_out``.
+``criteria``
+    list of `ml.evidence.CriterionEvidence` as dicts, on all deals of the fit; see there.
+``protected``
+    criterion -> groups and differences, see `ml.evidence.protected_differences`.
 """
 
 from __future__ import annotations
