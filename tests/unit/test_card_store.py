@@ -14,10 +14,13 @@ from orchestration.lib.card_store import (
     SCORECARDS,
     SETTINGS,
     active_card,
+    decisions,
     save_card,
     save_settings_copy,
     set_state,
+    shadow_cards,
     stored_cards,
+    version_before_active,
 )
 from orchestration.lib.documents import landed_documents
 from orchestration.lib.errors import UserError
@@ -90,9 +93,48 @@ def test_decision__needs_a_reason(workspace: Workspace) -> None:
 
 def test_decision__is_a_state_that_a_version_can_have(workspace: Workspace) -> None:
     save_card(workspace, {})
-    with pytest.raises(UserError, match=r"active, retired.*'activ'"):
+    with pytest.raises(UserError, match=r"shadow, active, retired.*'activ'"):
         set_state(workspace, "v1", "activ", author="ada", note="a slip of the pen")
     assert landed_documents(workspace, ACTIVATIONS) == []
+
+
+def test_shadow__scores_beside_the_active_one_until_it_is_activated_or_retired(workspace: Workspace) -> None:
+    for note in "abc":
+        save_card(workspace, {"note": note})
+    activate(workspace, "v1")
+    for version in ("v2", "v3"):
+        set_state(workspace, version, "shadow", author="ada", note="let us watch it")
+    assert [card.version for card in shadow_cards(workspace)] == ["v2", "v3"]
+    activate(workspace, "v2")
+    set_state(workspace, "v3", "retired", author="ada", note="no better")
+    assert states(workspace) == {"v1": "retired", "v2": "active", "v3": "retired"}
+    with pytest.raises(UserError, match="v2 is active: activate another one first"):
+        set_state(workspace, "v2", "shadow", author="ada", note="x")
+
+
+def test_rollback__steps_back_and_not_to_and_fro(workspace: Workspace) -> None:
+    assert version_before_active(workspace) is None
+    for note in "abcd":
+        save_card(workspace, {"note": note})
+    for version in ("v1", "v2", "v3"):
+        activate(workspace, version)
+    assert version_before_active(workspace) == "v2"
+    set_state(workspace, "v2", "active", author="ada", note="v3 was wrong", rollback_of="v3")
+    assert version_before_active(workspace) == "v1"
+    set_state(workspace, "v1", "active", author="ada", note="v2 as well", rollback_of="v2")
+    assert version_before_active(workspace) is None
+    activate(workspace, "v4")
+    assert version_before_active(workspace) == "v1"
+    assert [(d.version, d.rollback_of) for d in decisions(workspace)][3:] == [("v2", "v3"), ("v1", "v2"), ("v4", None)]
+
+
+def test_training_rows__belong_to_their_version(workspace: Workspace) -> None:
+    save_card(workspace, {})
+    save_card(workspace, {}, training_rows=b"rows of v2")
+    one, two = stored_cards(workspace)
+    assert one.training_rows is None
+    assert two.training_rows is not None
+    assert two.training_rows.read_bytes() == b"rows of v2"
 
 
 def test_card__is_landed_as_text_that_people_can_read(workspace: Workspace) -> None:
@@ -113,24 +155,25 @@ def test_settings_copy__is_kept_once_per_content(workspace: Workspace, tmp_path:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    decisions=st.lists(
-        st.tuples(st.sampled_from(["v1", "v2", "v3"]), st.sampled_from(["active", "retired"])), max_size=6
+    taken=st.lists(
+        st.tuples(st.sampled_from(["v1", "v2", "v3"]), st.sampled_from(["active", "retired", "shadow"])), max_size=6
     )
 )
 def test_states__follow_the_decisions_in_their_order(
-    tmp_path_factory: pytest.TempPathFactory, decisions: list[tuple[str, str]]
+    tmp_path_factory: pytest.TempPathFactory, taken: list[tuple[str, str]]
 ) -> None:
     workspace = Workspace(tmp_path_factory.mktemp("cards"))
     for _ in range(3):
         save_card(workspace, {})
-    active = None
-    for version, state in decisions:
+    expected: dict[str, str] = {}
+    for version, state in taken:
+        if state == "shadow" and expected.get(version) == "active":
+            with pytest.raises(UserError, match="is active"):
+                set_state(workspace, version, state, author="a", note="n")
+            continue
         set_state(workspace, version, state, author="a", note="n")
-        active = version if state == "active" else None if version == active else active
-    found = states(workspace)
-    assert [version for version, state in found.items() if state == "active"] == ([active] if active else [])
-    ever = {version for version, state in decisions if state == "active"}
-    retired = {version for version, state in decisions if state == "retired"}
-    for version, state in found.items():
-        if version != active:
-            assert state == ("retired" if version in ever | retired else "draft")
+        if state == "active":
+            expected = {v: "retired" if s == "active" else s for v, s in expected.items()}
+        expected[version] = state
+    assert states(workspace) == {v: expected.get(v, "draft") for v in ("v1", "v2", "v3")}
+    assert list(states(workspace).values()).count("active") <= 1
