@@ -73,13 +73,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from ml.card import WEIGHT_PER_POINT, Card, as_numbers, column_of
+from ml.baselines import Prediction, baseline_predictions, card_prediction
+from ml.calibration import logistic_line_posterior
+from ml.card import WEIGHT_PER_POINT, Card
 
 LATER_SHARE = 0.2
 """Share of the deals, the newest by close time, that are kept for the test."""
@@ -93,17 +96,27 @@ FEWEST_RARER = 5
 ENOUGH_TO_DENY = 100
 """Later deals from which "no signal" may be said; with fewer the test is silent, not negative."""
 
+MOST_ORIGINS = 4
+"""Origins that are tried, a fifth of the deals apart; the oldest then is fitted on a fifth."""
+
+ORIGIN_ROWS = 50_000
+"""Deals at most that an origin before the last is fitted on, the newest: five fits must not cost five times one."""
+
 BOOTSTRAP_ROUNDS = 300
 BOOTSTRAP_CELLS = 30_000_000
 """Deals times rounds at most: with a million deals the interval is so narrow that 50 rounds show it."""
-
-BOOSTING_ROWS = 100_000
-"""Earlier deals at most for the gradient-boosted ceiling."""
 
 BINS = 10
 
 P_FLOOR = 1e-6
 """No probability is scored as more certain than this, baselines included."""
+
+WORST_GAIN = -0.002
+"""Mean loss in log loss (nats per deal) that a challenger may show and still count as not worse. It is what rounding
+to whole points costs at most in practice and a tenth of what separates the models of `docs/weights.md`; a
+stricter limit lets noise hold a refit back, a laxer one lets a card decay by drift, refit after refit."""
+
+FIGURES = ("auc", "log_loss", "brier", "ece", "calibration_intercept", "calibration_slope", "lift_10", "lift_20")
 
 
 def split_by_close_time(closed_at: np.ndarray, later_share: float = LATER_SHARE) -> tuple[np.ndarray, Any]:
@@ -119,6 +132,40 @@ def split_by_close_time(closed_at: np.ndarray, later_share: float = LATER_SHARE)
         return np.zeros(n, dtype=bool), None
     last_earlier = np.sort(closed_at)[n - later_count - 1]
     return closed_at > last_earlier, last_earlier
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A moment in the past: what had closed by then, and what closed next. Masks of shape (n,)."""
+
+    until: Any
+    earlier: np.ndarray
+    later: np.ndarray
+
+
+def rolling_origins(closed_at: np.ndarray, won: np.ndarray) -> list[Origin]:
+    """Up to four origins, oldest first; the last is the split of `split_by_close_time`.
+
+    Each tests the block of deals that closed next, as many as the last one tests. An origin needs 30 deals and
+    5 of each outcome on either side.
+    """
+    later, until = split_by_close_time(closed_at)
+    if until is None:
+        return []
+    n = len(closed_at)
+    block = max(FEWEST_LATER, round(n * LATER_SHARE))
+    ordered = np.sort(closed_at)
+    result = [Origin(until, ~later, later)]
+    for number in range(2, MOST_ORIGINS + 1):
+        if n - number * block < FEWEST_LATER:
+            break
+        cut = ordered[n - number * block - 1]
+        result.append(Origin(cut, closed_at <= cut, (closed_at > cut) & (closed_at <= result[-1].until)))
+    return [origin for origin in reversed(result) if _is_enough(won[origin.earlier]) and _is_enough(won[origin.later])]
+
+
+def _is_enough(won: np.ndarray) -> bool:
+    return len(won) >= FEWEST_LATER and min(won.sum(), len(won) - won.sum()) >= FEWEST_RARER
 
 
 # --------------------------------------------------------------------------- metrics
@@ -175,10 +222,24 @@ def calibration_line(won: np.ndarray, p: np.ndarray) -> tuple[float | None, floa
             break
     if np.ptp(line) < 1e-9:
         return intercept, None
-    from sklearn.linear_model import LogisticRegression
+    return intercept, float(_recalibration(won, line)[0][1])
 
-    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8).fit(line[:, None], won)
-    return intercept, float(model.coef_[0, 0])
+
+def _recalibration(won: np.ndarray, line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(Intercept, slope) of the outcome on the log-odds `line`, and their covariance.
+
+    A prior of 100 either way keeps the slope finite where the two outcomes do not overlap.
+    """
+    values, place = np.unique(line, return_inverse=True)
+    wins = np.bincount(place, weights=won, minlength=len(values))
+    losses = np.bincount(place, minlength=len(values)) - wins
+    return logistic_line_posterior(values, wins, losses, (0.0, 1.0), (100.0, 100.0))
+
+
+def log_losses(won: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Log loss of each deal, nats, shape (n,); probabilities are held in [1e-6, 1 - 1e-6]."""
+    clipped = np.clip(p, P_FLOOR, 1 - P_FLOOR)
+    return -np.where(won == 1, np.log(clipped), np.log1p(-clipped))
 
 
 def figures(won: np.ndarray, p: np.ndarray, score: np.ndarray | None = None) -> dict[str, float | None]:
@@ -191,12 +252,11 @@ def figures(won: np.ndarray, p: np.ndarray, score: np.ndarray | None = None) -> 
     score : what ranks, shape (n,); None = `p`. A card ranks by points even where its probability is flat.
     """
     rank = p if score is None else score
-    clipped = np.clip(p, P_FLOOR, 1 - P_FLOOR)
     intercept, slope = calibration_line(won, p)
     top = gains(won, rank, [0.1, 0.2])
     return {
         "auc": _finite(auc(won, rank)),
-        "log_loss": float(-np.mean(np.where(won == 1, np.log(clipped), np.log1p(-clipped)))),
+        "log_loss": float(log_losses(won, p).mean()),
         "brier": float(np.mean((won - p) ** 2)),
         "ece": expected_calibration_error(won, p),
         "calibration_intercept": intercept,
@@ -210,139 +270,224 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _interval(draws: list[float]) -> list[float] | None:
-    kept = np.array([d for d in draws if math.isfinite(d)])
-    return [float(np.quantile(kept, 0.05)), float(np.quantile(kept, 0.95))] if len(kept) else None
+def wilson_interval(count: Any, total: Any, z: float = 1.645) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's interval of a share (0-1), as the warehouse computes it; (0, 1) where `total` is 0."""
+    k, n = np.asarray(count, dtype=float), np.asarray(total, dtype=float)
+    size = np.where(n > 0, n, 1.0)
+    share = np.where(n > 0, k / size, 0.5)
+    centre = (share + z**2 / (2 * size)) / (1 + z**2 / size)
+    half = z / (1 + z**2 / size) * np.sqrt(share * (1 - share) / size + z**2 / (4 * size**2))
+    low, high = np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
+    return np.where(n > 0, low, 0.0), np.where(n > 0, high, 1.0)
+
+
+def gains_table(won: np.ndarray, score: np.ndarray, amount: np.ndarray | None = None) -> list[dict[str, float]]:
+    """The best 10, 20 ... 100 % of the deals: how many, how many of them won, and for how much.
+
+    amount : of each deal, shape (n,), NaN = unknown (counts as 0); None = no amounts.
+    """
+    shares = np.arange(1, 11) / 10
+    captured = gains(won, score, shares)
+    rows = [
+        {
+            "top_pct": 10 * (k + 1),
+            "deal_count": round(len(won) * float(share), 2),
+            "won_count": round(float(won.sum() * captured[k]), 2),
+            "won_share_pct": round(100 * float(captured[k]), 2),
+        }
+        for k, share in enumerate(shares)
+    ]
+    if amount is not None:
+        won_amount = np.where(won == 1, np.nan_to_num(amount), 0.0)
+        values, place = np.unique(-score, return_inverse=True)
+        reached = np.cumsum(np.bincount(place, minlength=len(values))) / len(won)
+        total = np.cumsum(np.bincount(place, weights=won_amount, minlength=len(values)))
+        held = np.interp(shares, np.concatenate([[0.0], reached]), np.concatenate([[0.0], total]))
+        for row, value in zip(rows, held, strict=True):
+            row["won_amount"] = round(float(value), 2)
+            row["won_amount_share_pct"] = round(100 * float(value / total[-1]), 2) if total[-1] > 0 else 0.0
+    return rows
+
+
+def reliability_table(won: np.ndarray, p: np.ndarray, bins: int = BINS) -> list[dict[str, float]]:
+    """Promised against seen win rate in equal-mass bins of the promise, lowest first; equal promises stay together."""
+    order = np.argsort(p, kind="stable")
+    rank = np.searchsorted(p[order], p, side="left")
+    which = np.minimum(rank * bins // len(p), bins - 1)
+    rows = []
+    for number in np.unique(which):
+        inside = which == number
+        low, high = wilson_interval(won[inside].sum(), inside.sum())
+        rows.append(
+            {
+                "deal_count": int(inside.sum()),
+                "won_count": int(won[inside].sum()),
+                "win_probability": float(p[inside].mean()),
+                "win_rate": float(won[inside].mean()),
+                "win_rate_low": float(low),
+                "win_rate_high": float(high),
+            }
+        )
+    return rows
 
 
 def bootstrap_intervals(
     won: np.ndarray, p: np.ndarray, score: np.ndarray, others: Mapping[str, np.ndarray], *, seed: int
 ) -> dict[str, list[float] | None]:
-    """90 % intervals over deals drawn with replacement, of AUC, log loss, Brier, ECE and lift.
+    """90 % intervals of all figures over deals drawn with replacement.
 
     `gain_over_<name>` is how much lower the log loss is than that of each other model on the same draws
     (above 0 = better than it): paired, so it sees differences that two separate intervals hide.
+
+    Parameters
+    ----------
+    others : name -> win probabilities of the same deals, shape (n,).
     """
+    predictions = {name: Prediction(q, q) for name, q in others.items()}
+    rounds = _rounds(len(won))
+    return _intervals(_draws(won, Prediction(p, score), predictions, rounds, np.random.default_rng(seed)))
+
+
+def _rounds(deal_count: int) -> int:
+    return int(min(BOOTSTRAP_ROUNDS, max(50, BOOTSTRAP_CELLS // max(deal_count, 1))))
+
+
+def _draws(
+    won: np.ndarray,
+    card: Prediction,
+    others: Mapping[str, Prediction],
+    rounds: int,
+    generator: np.random.Generator,
+) -> dict[str, np.ndarray]:
+    """Figure -> its value in each draw, shape (rounds,), NaN where a draw has none."""
     n = len(won)
-    rounds = int(min(BOOTSTRAP_ROUNDS, max(50, BOOTSTRAP_CELLS // max(n, 1))))
-    generator = np.random.default_rng(seed)
-    order = np.argsort(score, kind="stable")
-    starts = np.flatnonzero(np.concatenate([[True], np.diff(score[order]) != 0]))
-    y, probability = won[order], p[order]
+    order = np.argsort(card.score, kind="stable")
+    score = card.score[order]
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(score) != 0]))
+    y, p = won[order], card.p[order]
     # Deals sorted by score once: a draw is then a vector of counts and every metric a weighted sum.
-    clipped = np.clip(probability, P_FLOOR, 1 - P_FLOOR)
-    loss = -np.where(y == 1, np.log(clipped), np.log1p(-clipped))
+    loss = log_losses(y, p)
     gain = {}
     for name, other in others.items():
-        q = np.clip(other[order], P_FLOOR, 1 - P_FLOOR)
-        gain[f"gain_over_{name}"] = -np.where(y == 1, np.log(q), np.log1p(-q)) - loss
-    square = (y - probability) ** 2
-    by_p = np.argsort(probability, kind="stable")
-    draws: dict[str, list[float]] = {
-        key: [] for key in ("auc", "log_loss", "brier", "ece", "lift_10", "lift_20", *gain)
-    }
-    for _ in range(rounds):
-        count = np.bincount(generator.integers(0, n, size=n), minlength=n).astype(float)
-        draws["auc"].append(_auc_sorted(count * y, count * (1 - y), starts))
-        draws["log_loss"].append(float(count @ loss / n))
-        draws["brier"].append(float(count @ square / n))
-        for key, difference in gain.items():
-            draws[key].append(float(count @ difference / n))
+        judged = np.ones(n) if other.judged is None else other.judged[order].astype(float)
+        gain[f"gain_over_{name}"] = (judged * (log_losses(y, other.p[order]) - loss), judged)
+    square = (y - p) ** 2
+    by_p = np.argsort(p, kind="stable")
+    # The calibration's line moves with a draw by its influence function: no refit per draw.
+    line = logit(np.clip(p, P_FLOOR, 1 - P_FLOOR))
+    intercept, slope = calibration_line(y, p)
+    at_slope_1 = expit(line + intercept)
+    shift = (y - at_slope_1) / max(float((at_slope_1 * (1 - at_slope_1)).sum()), 1e-12)
+    tilt = None
+    if slope is not None:
+        theta, covariance = _recalibration(y, line)
+        tilt = (y - expit(theta[0] + theta[1] * line)) * (covariance[1, 0] + covariance[1, 1] * line)
+    draws = {key: np.full(rounds, np.nan) for key in (*FIGURES, *gain)}
+    for number in range(rounds):
+        # Drawn in the order of the deals, not of the scores: two models with one seed see the same draw.
+        count = np.bincount(generator.integers(0, n, size=n), minlength=n)[order].astype(float)
+        draws["auc"][number] = _auc_sorted(count * y, count * (1 - y), starts)
+        draws["log_loss"][number] = count @ loss / n
+        draws["brier"][number] = count @ square / n
+        for key, (difference, judged) in gain.items():
+            deals = count @ judged
+            draws[key][number] = count @ difference / deals if deals > 0 else np.nan
         weight = count[by_p]
         which = np.minimum((np.cumsum(weight) - 0.5 * weight) / n * BINS, BINS - 1e-9).astype(int)
-        gap = np.bincount(which, weights=weight * (y[by_p] - probability[by_p]), minlength=BINS)
-        draws["ece"].append(float(np.abs(gap).sum() / n))
+        gap = np.bincount(which, weights=weight * (y[by_p] - p[by_p]), minlength=BINS)
+        draws["ece"][number] = np.abs(gap).sum() / n
+        draws["calibration_intercept"][number] = intercept + (count - 1) @ shift
+        if tilt is not None and slope is not None:
+            draws["calibration_slope"][number] = slope + (count - 1) @ tilt
         mass = np.add.reduceat(count, starts)[::-1].cumsum() / n
         wins = np.add.reduceat(count * y, starts)[::-1].cumsum()
         captured = np.interp([0.1, 0.2], np.concatenate([[0], mass]), np.concatenate([[0], wins]))
-        draws["lift_10"].append(float(captured[0] / max(wins[-1], 1) / 0.1))
-        draws["lift_20"].append(float(captured[1] / max(wins[-1], 1) / 0.2))
-    return {key: _interval(values) for key, values in draws.items()}
+        draws["lift_10"][number] = captured[0] / max(wins[-1], 1) / 0.1
+        draws["lift_20"][number] = captured[1] / max(wins[-1], 1) / 0.2
+    return draws
 
 
-# --------------------------------------------------------------------------- baselines
-
-
-def _level(total: np.ndarray, won: np.ndarray) -> float:
-    """Intercept that makes the mean of sigmoid(intercept + total) the share won."""
-    intercept = float(logit((won.sum() + 0.5) / (len(won) + 1.0))) - float(total.mean())
-    for _ in range(100):
-        q = expit(intercept + total)
-        step = (won.sum() + 0.5 - q.sum() * (len(won) + 1) / len(won)) / max((q * (1 - q)).sum(), 1e-9)
-        intercept += float(np.clip(step, -1, 1))
-        if abs(step) < 1e-9:
-            break
-    return intercept
-
-
-def _expert_totals(card: Card, X: pd.DataFrame) -> np.ndarray:
-    numbers = card.band_numbers(X)
-    table: dict[str, list[int]] = {}
-    for band in card.bands:
-        table.setdefault(band.criterion, []).append(band.expert_points)
-    return np.sum([np.asarray(table[name])[numbers[name].to_numpy() - 1] for name in table], axis=0)
-
-
-def _baselines(
-    card: Card, X_earlier: pd.DataFrame, won_earlier: np.ndarray, X_later: pd.DataFrame, seed: int
-) -> dict[str, np.ndarray]:
-    """Win probabilities of the later deals by simpler and by freer models, each fitted on the earlier
-    deals.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import OneHotEncoder
-
-    result: dict[str, np.ndarray] = {}
-    if any(band.expert_points for band in card.bands):
-        earlier = _expert_totals(card, X_earlier) * WEIGHT_PER_POINT
-        later = _expert_totals(card, X_later) * WEIGHT_PER_POINT
-        result["expert_card"] = expit(_level(earlier, won_earlier) + later)
-    encoder = OneHotEncoder(handle_unknown="ignore")
-    earlier_bands = encoder.fit_transform(card.band_numbers(X_earlier))
-    model = LogisticRegression(max_iter=1000).fit(earlier_bands, won_earlier)
-    result["logistic_regression"] = model.predict_proba(encoder.transform(card.band_numbers(X_later)))[:, 1]
-    if len(won_earlier) >= 2 * FEWEST_LATER:
-        result["gradient_boosting"] = _boosting(card, X_earlier, won_earlier, X_later, seed)
+def _intervals(draws: Mapping[str, np.ndarray]) -> dict[str, list[float] | None]:
+    result: dict[str, list[float] | None] = {}
+    for key, values in draws.items():
+        kept = values[np.isfinite(values)]
+        result[key] = [float(np.quantile(kept, 0.05)), float(np.quantile(kept, 0.95))] if len(kept) else None
     return result
 
 
-def _boosting(
-    card: Card, X_earlier: pd.DataFrame, won_earlier: np.ndarray, X_later: pd.DataFrame, seed: int
-) -> np.ndarray:
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    rows = slice(None, None, max(1, math.ceil(len(X_earlier) / BOOSTING_ROWS)))
-    columns_earlier, columns_later, categorical = [], [], []
-    for criterion in card.criterion_bands():
-        earlier, later = column_of(X_earlier, criterion.name).iloc[rows], column_of(X_later, criterion.name)
-        categorical.append(criterion.value_type == "category")
-        if criterion.value_type == "number":
-            columns_earlier.append(as_numbers(criterion.name, earlier))
-            columns_later.append(as_numbers(criterion.name, later))
-            continue
-        # At most 254 codes are allowed; the rarest values and unseen ones count as missing.
-        known = earlier.dropna().astype(str).value_counts().index[:250]
-        code = {value: float(number) for number, value in enumerate(sorted(known))}
-        for target, column in ((columns_earlier, earlier), (columns_later, later)):
-            target.append(np.array([code.get(str(v), np.nan) for v in column.to_numpy(dtype=object)]))
-    # A column without two known values tells nothing, and scikit-learn 1.9 stops at one without any.
-    kept = [k for k, column in enumerate(columns_earlier) if len(np.unique(column[~np.isnan(column)])) > 1]
-    if not kept:
-        return np.full(len(X_later), float(won_earlier.mean()))
-    model = HistGradientBoostingClassifier(
-        max_iter=200,
-        learning_rate=0.06,
-        max_leaf_nodes=15,
-        early_stopping=len(columns_earlier[0]) >= 1000,
-        validation_fraction=0.15,
-        categorical_features=[categorical[k] for k in kept],
-        random_state=seed,
-    )
-    model.fit(np.column_stack([columns_earlier[k] for k in kept]), won_earlier[rows])
-    return np.asarray(model.predict_proba(np.column_stack([columns_later[k] for k in kept]))[:, 1])
+# --------------------------------------------------------------------------- the test
 
 
-# --------------------------------------------------------------------------- the test and its words
+@dataclass(frozen=True)
+class _Tested:
+    """One origin: the card that was fitted there, and all models on what closed next."""
+
+    origin: Origin
+    fitted_count: int
+    card: Card
+    won: np.ndarray
+    own: Prediction
+    baselines: dict[str, Prediction]
+    draws: dict[str, np.ndarray]
+
+    def figures(self) -> dict[str, Any]:
+        """Card and baselines."""
+        baselines: dict[str, dict[str, Any]] = {}
+        for name, other in self.baselines.items():
+            if other.judged is None:
+                baselines[name] = figures(self.won, other.p, other.score)
+                continue
+            on = other.judged
+            baselines[name] = {
+                **figures(self.won[on], other.p[on], other.score[on]),
+                "deal_count": int(on.sum()),
+                "card": figures(self.won[on], self.own.p[on], self.own.score[on]),
+            }
+        return {"card": figures(self.won, self.own.p, self.own.score), "baselines": baselines}
+
+    def row(self) -> dict[str, Any]:
+        """The entry of `origins`, without the time at which its block ends."""
+        return {
+            "earlier_until": _text(self.origin.until),
+            "earlier_count": int(self.origin.earlier.sum()),
+            "fitted_count": self.fitted_count,
+            "later_count": len(self.won),
+            "later_won_count": int(self.won.sum()),
+            **self.figures(),
+        }
+
+
+def _text(moment: Any) -> str:
+    return str(pd.Timestamp(moment))
+
+
+def _test_at(
+    origin: Origin,
+    fit: Callable[[pd.DataFrame, np.ndarray], Card],
+    X: pd.DataFrame,
+    won: np.ndarray,
+    closed_at: np.ndarray,
+    active: Card | None,
+    active_fitted_at: Any,
+    most_rows: int | None,
+    rounds: int,
+    seed: int,
+) -> _Tested:
+    earlier = origin.earlier
+    if most_rows is not None and earlier.sum() > most_rows:
+        oldest = np.sort(closed_at[earlier])[-most_rows]
+        newest = earlier & (closed_at >= oldest)
+        earlier = newest if _is_enough(won[newest]) else earlier
+    X_earlier, X_later, y = X.loc[earlier], X.loc[origin.later], won[origin.later]
+    card = fit(X_earlier, won[earlier])
+    baselines = baseline_predictions(card, X_earlier, won[earlier], X_later, seed=seed)
+    if active is not None:
+        unseen = closed_at[origin.later] > np.datetime64(pd.Timestamp(active_fitted_at))
+        if _is_enough(y[unseen]):
+            baselines["active_card"] = card_prediction(active, X_later, unseen)
+    own = card_prediction(card, X_later)
+    draws = _draws(y, own, baselines, rounds, np.random.default_rng(seed))
+    return _Tested(origin, int(earlier.sum()), card, y, own, baselines, draws)
 
 
 def on_later_deals(
@@ -353,58 +498,156 @@ def on_later_deals(
     *,
     out_of_fold: np.ndarray | None,
     seed: int,
+    active: Card | None = None,
+    active_fitted_at: Any = None,
+    amount: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Fit on the earlier deals, test on the newest 20 % by close time.
+    """Fit on the earlier deals, test on those that closed next: at the newest 20 %, and at earlier origins.
 
     Parameters
     ----------
-    fit : makes a card of deals and outcomes; it is given the earlier deals only.
+    fit : makes a card of deals and outcomes; it is given deals that had closed by the origin, and no others.
+    X : deals x criteria, its index unique; won 0 or 1, closed_at datetime64, both of shape (n,).
     out_of_fold : points of all deals by fits that did not see them, a second look at the signal; None =
         unknown.
+    active, active_fitted_at : the card in use and the as-of moment of its fit; it is judged on deals that closed
+        after that moment, as it scores today.
+    amount : of each deal, shape (n,), for the gains table; NaN = unknown.
 
     Returns
     -------
-    JSON-able dict. `state`: "tested" or "too_few_deals". `signal`: "shown" (the ranking beats chance on
-    the later deals), "none" (100 or more later deals, and all deals out of fold, show nothing),
-    "not_shown" (between the two), "unknown" (not tested). Then counts, times, `card` and `baselines` with
-    figures, `intervals`, `gains` (won share captured in the best 10, 20, ... 100 %).
+    JSON-able dict, see the head of this module.
+
+    Raises
+    ------
+    ValueError
+        `active` is given without `active_fitted_at`.
     """
-    later, last_earlier = split_by_close_time(closed_at)
+    if active is not None and active_fitted_at is None:
+        raise ValueError("active_fitted_at must be given with the active card: it says which deals the card has seen")
     result: dict[str, Any] = {
         "state": "too_few_deals",
         "signal": "unknown",
         "deal_count": len(won),
         "won_count": int(won.sum()),
     }
-    y = won[later]
-    earlier_won = won[~later]
-    rarer = min(y.sum(), len(y) - y.sum(), earlier_won.sum(), len(earlier_won) - earlier_won.sum())
-    if len(y) < FEWEST_LATER or rarer < FEWEST_RARER or X.shape[1] == 0:
+    later, until = split_by_close_time(closed_at)
+    origins = rolling_origins(closed_at, won)
+    # A test of yesteryear does not stand in for that on the newest deals.
+    if not origins or origins[-1].until != until or X.shape[1] == 0:
         return result
-    X_earlier, X_later = X.loc[~later], X.loc[later]
-    card = fit(X_earlier, earlier_won)
-    points = card.total_points(X_later).to_numpy()
-    p = card.win_probability(points)[0]
-    base = np.full(len(y), float(earlier_won.mean()))
-    baselines = {"base_rate": base, **_baselines(card, X_earlier, earlier_won, X_later, seed)}
-    intervals = bootstrap_intervals(y, p, points.astype(float), baselines, seed=seed)
+    rounds = _rounds(sum(int(origin.later.sum()) for origin in origins))
+    tested = [
+        _test_at(
+            origin,
+            fit,
+            X,
+            won,
+            closed_at,
+            active,
+            active_fitted_at,
+            None if origin is origins[-1] else ORIGIN_ROWS,
+            rounds,
+            seed + number,
+        )
+        for number, origin in enumerate(reversed(origins))
+    ][::-1]
+    last = tested[-1]
+    rows = [test.row() for test in tested]
+    for row, test in zip(rows, tested, strict=True):
+        row["later_until"] = _text(closed_at[test.origin.later].max())
     result.update(
         state="tested",
-        earlier_count=len(earlier_won),
-        later_count=len(y),
-        later_won_count=int(y.sum()),
-        earlier_until=str(pd.Timestamp(last_earlier)),
-        later_until=str(pd.Timestamp(closed_at.max())),
-        card=figures(y, p, points.astype(float)),
-        intervals=intervals,
-        baselines={name: figures(y, q) for name, q in baselines.items()},
-        gains=[
-            {"top_pct": 10 * (k + 1), "won_share_pct": round(100 * float(share), 2)}
-            for k, share in enumerate(gains(y, points.astype(float), np.arange(1, 11) / 10))
-        ],
+        **{
+            key: rows[-1][key]
+            for key in (
+                "earlier_count",
+                "later_count",
+                "later_won_count",
+                "earlier_until",
+                "later_until",
+                "card",
+                "baselines",
+            )
+        },
+        intervals=_intervals(last.draws),
+        gains=gains_table(last.won, last.own.score, None if amount is None else amount[later]),
+        reliability=reliability_table(last.won, last.own.p),
+        rounding=rounding_cost(last.card, X.loc[later], last.won),
+        origins=rows,
+        origins_mean=_origins_mean(tested, rows),
     )
     result["signal"] = _signal(result, won, out_of_fold, seed)
     return result
+
+
+def _origins_mean(tested: list[_Tested], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    weight = np.array([len(test.won) for test in tested], dtype=float)
+
+    def mean(parts: list[dict[str, Any]]) -> dict[str, float | None]:
+        kept: dict[str, float | None] = {}
+        for key in FIGURES:
+            values = [part[key] for part in parts]
+            whole = None if None in values else float(np.average(values, weights=weight))
+            kept[key] = whole
+        return kept
+
+    # The active card is judged on a part of some blocks only: no mean of it is comparable.
+    names = [name for name in rows[0]["baselines"] if all(name in row["baselines"] for row in rows)]
+    names = [name for name in names if name != "active_card"]
+    keys = (*FIGURES, *(f"gain_over_{name}" for name in names))
+    share = weight / weight.sum()
+    draws = {
+        key: np.sum([part * test.draws[key] for part, test in zip(share, tested, strict=True)], axis=0) for key in keys
+    }
+    return {
+        "origin_count": len(rows),
+        "later_count": int(weight.sum()),
+        "card": mean([row["card"] for row in rows]),
+        "baselines": {name: mean([row["baselines"][name] for row in rows]) for name in names},
+        "intervals": _intervals(draws),
+    }
+
+
+def total_weights(card: Card, X: pd.DataFrame) -> np.ndarray:
+    """Sum of the unrounded weights of every row, log-odds, shape (n,)."""
+    numbers = card.band_numbers(X)
+    segment_of = card.segments_of(X).to_numpy()
+    total = np.zeros(len(X))
+    for segment in card.segments:
+        inside = np.flatnonzero(segment_of == segment) if len(card.segments) > 1 else slice(None)
+        for name, bands in card.rows(segment).items():
+            total[inside] += np.array([band.weight for band in bands])[numbers[name].to_numpy()[inside] - 1]
+    return total
+
+
+def rounding_cost(card: Card, X: pd.DataFrame, won: np.ndarray) -> dict[str, float | None]:
+    """What whole points cost against the weights that they round; keys at the head of this module.
+
+    The weights' probability is read from the same calibration, between two entries of its table.
+    """
+    points = card.total_points(X).to_numpy().astype(float)
+    exact = total_weights(card, X) / WEIGHT_PER_POINT
+    p_points, p_weights = card.win_probability(points)[0], probability_between(card, exact)
+    loss_points, loss_weights = float(log_losses(won, p_points).mean()), float(log_losses(won, p_weights).mean())
+    auc_points, auc_weights = auc(won, points), auc(won, exact)
+    return {
+        "log_loss_weights": loss_weights,
+        "log_loss_points": loss_points,
+        "log_loss_cost": loss_points - loss_weights,
+        "auc_weights": _finite(auc_weights),
+        "auc_points": _finite(auc_points),
+        "auc_cost": _finite(auc_weights - auc_points),
+        "largest_points": float(np.abs(points - exact).max()) if len(points) else 0.0,
+        "bound_points": len(card.criteria) / 2,
+    }
+
+
+def probability_between(card: Card, points: np.ndarray) -> np.ndarray:
+    """Win probability of totals that are not whole, on the straight line in log-odds between two entries."""
+    table = card.calibration
+    log_odds = logit(np.asarray(table.probability))
+    return expit(np.interp(points, np.arange(table.points_from, table.points_to + 1), log_odds))
 
 
 def _signal(result: dict[str, Any], won: np.ndarray, out_of_fold: np.ndarray | None, seed: int) -> str:
@@ -412,6 +655,9 @@ def _signal(result: dict[str, Any], won: np.ndarray, out_of_fold: np.ndarray | N
     if intervals["auc"] is not None and intervals["auc"][0] > 0.5:
         return "shown"
     if result["later_count"] < ENOUGH_TO_DENY or intervals["gain_over_base_rate"][0] > 0:
+        return "not_shown"
+    at_all_origins = result["origins_mean"]["intervals"]["auc"]
+    if at_all_origins is not None and at_all_origins[0] > 0.5:
         return "not_shown"
     if out_of_fold is not None:
         constant = np.full(len(won), float(won.mean()))
@@ -421,6 +667,85 @@ def _signal(result: dict[str, Any], won: np.ndarray, out_of_fold: np.ndarray | N
         if whole is not None and whole[0] > 0.5:
             return "not_shown"
     return "none"
+
+
+# --------------------------------------------------------------------------- whether a refit may replace a card
+
+
+def compare_on_later_deals(
+    challenger_fit: Callable[[pd.DataFrame, np.ndarray], Card],
+    champion: Card,
+    X: pd.DataFrame,
+    won: np.ndarray,
+    closed_at: np.ndarray,
+    champion_fitted_at: Any,
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """The challenger's method against the card in use, on deals that neither has seen.
+
+    A challenger that was fitted on yesterday's deals would be judged on deals that it knows. So its method is
+    fitted again on what had closed when the champion was fitted, and both are judged on what closed since. The
+    gain is paired: per deal, how much lower the challenger's log loss is.
+
+    *Not worse* means that the 90 % interval of the mean gain is not entirely below 0 and that the mean itself
+    is above -0.002. The interval alone would let a clearly worse card pass where deals are few and the
+    interval is wide; the mean alone would hold back or wave through by the noise of a dozen deals, so under 30
+    deals, or 5 of one outcome, nothing is decided.
+
+    Parameters
+    ----------
+    challenger_fit : makes a card of deals and outcomes.
+    X : deals x criteria of both cards, index unique; won 0 or 1, closed_at datetime64, both of shape (n,).
+    champion_fitted_at : as-of moment of the champion's fit.
+
+    Returns
+    -------
+    JSON-able dict: `decision` ("not_worse", "worse", "too_few"), `sentence`, `since` (ISO text), `fitted_count`,
+    `deal_count`, `won_count`; and, when judged, `challenger` and `champion` (figures), `gain` (mean, nats per deal),
+    `gain_interval` and `auc_gain`, `auc_gain_interval`.
+    """
+    moment = pd.Timestamp(champion_fitted_at)
+    since = closed_at > np.datetime64(moment)
+    y = won[since]
+    result: dict[str, Any] = {
+        "decision": "too_few",
+        "since": _text(moment),
+        "fitted_count": int((~since).sum()),
+        "deal_count": len(y),
+        "won_count": int(y.sum()),
+    }
+    closed = f"{len(y):,} deals have closed since {result['since'][:10]}, {int(y.sum()):,} of them won"
+    if not _is_enough(y):
+        result["sentence"] = (
+            f"Too few deals to compare: {closed}; at least {FEWEST_LATER} are needed, with {FEWEST_RARER} of each outcome."
+        )
+        return result
+    X_since = X.loc[since]
+    challenger = card_prediction(challenger_fit(X.loc[~since], won[~since]), X_since)
+    holder = card_prediction(champion, X_since)
+    rounds = _rounds(len(y))
+    own = _draws(y, challenger, {"champion": holder}, rounds, np.random.default_rng(seed))
+    # The same seed draws the same deals, so that the two AUCs of a draw are paired.
+    other = _draws(y, holder, {}, rounds, np.random.default_rng(seed))
+    gain = float((log_losses(y, holder.p) - log_losses(y, challenger.p)).mean())
+    low, high = _intervals(own)["gain_over_champion"] or [math.nan, math.nan]
+    is_worse = high < 0 or gain <= WORST_GAIN
+    result.update(
+        decision="worse" if is_worse else "not_worse",
+        challenger=figures(y, challenger.p, challenger.score),
+        champion=figures(y, holder.p, holder.score),
+        gain=gain,
+        gain_interval=[low, high],
+        auc_gain=_finite(auc(y, challenger.score) - auc(y, holder.score)),
+        auc_gain_interval=_intervals({"auc": own["auc"] - other["auc"]})["auc"],
+    )
+    result["sentence"] = (
+        f"On the {len(y):,} deals closed since {result['since'][:10]} the refit's log loss is "
+        f"{result['challenger']['log_loss']:.4f} against {result['champion']['log_loss']:.4f} of the active card "
+        f"(gain {gain:+.4f}, 90 % interval {low:+.4f} to {high:+.4f}): it is {'worse' if is_worse else 'not worse'}."
+    )
+    return result
 
 
 def verdict_sentences(result: dict[str, Any]) -> list[str]:
