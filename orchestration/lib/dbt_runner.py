@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,16 @@ class NodeResult:
     @property
     def is_good(self) -> bool:
         return self.status in ("success", "pass")
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """A model's SQL with all names filled in; `relation` is quoted and complete."""
+
+    name: str
+    relation: str
+    is_table: bool
+    sql: str
 
 
 class DbtRunner:
@@ -82,6 +93,33 @@ class DbtRunner:
         if outcome.result is None:
             raise UserError(f"dbt build of {select!r} did not run: {outcome.exception}")
         return _node_results(outcome.result)
+
+    def compile(self, *, select: str) -> list[CompiledModel]:
+        """The SQL of the selected models as a refresh would run it now, in the order in which it would run it.
+
+        Raises
+        ------
+        UserError
+            dbt could not start, for example because the warehouse is locked.
+        """
+        self.prepare()
+        if self._parsed is None:
+            self._parsed = self._invoke(["parse"], write_json=False).result
+        outcome = self._invoke(["compile", "--select", select, "--no-introspect"])
+        if outcome.result is None:
+            raise UserError(f"dbt compile of {select!r} did not run: {outcome.exception}")
+        nodes = [r.node for r in outcome.result.results if r.node.resource_type == "model"]
+        models = {
+            node.unique_id: CompiledModel(
+                name=node.name,
+                relation=node.relation_name,
+                is_table=node.config.materialized == "table",
+                sql=node.compiled_code,
+            )
+            for node in nodes
+        }
+        depends = {node.unique_id: [d for d in node.depends_on.nodes if d in models] for node in nodes}
+        return [models[unique_id] for unique_id in TopologicalSorter(depends).static_order()]
 
     def test_units(self, *, select: str = "") -> list[NodeResult]:
         """Run the unit tests of the project: each model on rows of its own, nothing of the warehouse's data.
