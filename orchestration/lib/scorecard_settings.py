@@ -16,7 +16,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    field_validator,
+    model_validator,
+)
 
 from orchestration.lib.settings_file import Location, SettingsError, line_of, read_settings, read_yaml_with_lines
 
@@ -64,6 +73,8 @@ class Band(_Strict):
     values: list[StrictStr] | None = None
     points: Points = 0
     label: StrictStr | None = None
+    # The points are held: the fit moves the others around them.
+    pin: StrictBool = False
 
     @model_validator(mode="after")
     def _one_kind(self) -> Band:
@@ -91,6 +102,9 @@ class Criterion(_Strict):
     monotone: Literal["increasing", "decreasing"] | None = None
     bands: list[Band] | Literal["auto"] = "auto"
     missing: Points = 0
+    pin_missing: StrictBool = False
+    sign: Literal["positive", "negative"] | None = None
+    insist: StrictBool = False
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Criterion:
@@ -168,13 +182,59 @@ def criterion_key(name: str, definition: dict[str, Any]) -> str:
     return f"{name}@{digest[:8]}"
 
 
-class Label(_Strict):
-    """What is learnt: which closed deals count."""
+class ClosedStages(_Strict):
+    """Stages that decide the outcome of a closed deal, whatever its status says."""
 
-    target: Literal["deal_won"] = "deal_won"
+    won: list[StrictStr] = []
+    lost: list[StrictStr] = []
+
+    @model_validator(mode="after")
+    def _one_outcome(self) -> ClosedStages:
+        both = {stage.strip().lower() for stage in self.won} & {stage.strip().lower() for stage in self.lost}
+        if both:
+            raise ValueError(f"a stage is won or lost, not both (value: {sorted(both)[0]!r})")
+        return self
+
+
+class AccountMonths(_Strict):
+    """How many account-months the target `account_wins` learns from at most."""
+
+    months: Annotated[StrictInt, Field(ge=1, le=120)] = 24
+    most_accounts: Annotated[StrictInt, Field(ge=1)] = 20_000
+
+
+class Label(_Strict):
+    """What is learnt: the outcome, and which deals count for it."""
+
+    target: Literal["deal_won", "account_wins"] = "deal_won"
+    within_days: Annotated[StrictInt, Field(ge=1, le=1095)] = 90
     since: date | None = None
+    reopened: Literal["newest", "first"] = "newest"
+    stages: ClosedStages = ClosedStages()
     exclude_deal_types: list[StrictStr] = []
     exclude_loss_reasons: list[StrictStr] = []
+    account_months: AccountMonths = AccountMonths()
+
+    def definition(self) -> dict[str, Any]:
+        """What decides the label, as plain JSON with sorted words: a card keeps a copy of it."""
+        words = {name: sorted({word.strip().lower() for word in getattr(self, name)}) for name in _LABEL_WORDS}
+        stages = {
+            outcome: sorted({stage.strip().lower() for stage in getattr(self.stages, outcome)})
+            for outcome in ("won", "lost")
+        }
+        whole = {
+            "target": self.target,
+            "since": self.since.isoformat() if self.since else None,
+            "reopened": self.reopened,
+            "stages": stages,
+            **words,
+        }
+        if self.target == "account_wins":
+            whole |= {"within_days": self.within_days, "account_months": self.account_months.model_dump()}
+        return whole
+
+
+_LABEL_WORDS = ("exclude_deal_types", "exclude_loss_reasons")
 
 
 class Beliefs(_Strict):
@@ -182,6 +242,98 @@ class Beliefs(_Strict):
 
     deals: Annotated[float, Field(gt=0, le=10_000)] = 40
     base_win_rate: Annotated[float, Field(gt=0, lt=1)] = 0.25
+
+
+class Segments(_Strict):
+    """Which category criterion cuts the accounts into segments with weights of their own; none without `by`."""
+
+    by: StrictStr | None = None
+
+
+#: Characteristics that anti-discrimination law protects, as columns are usually called (EU directives 2000/43, 2000/78
+#: and 2004/113; US Equal Credit Opportunity Act).
+PROTECTED_ATTRIBUTES = (
+    "age",
+    "birth_date",
+    "birth_year",
+    "date_of_birth",
+    "gender",
+    "sex",
+    "ethnicity",
+    "race",
+    "religion",
+    "disability",
+    "sexual_orientation",
+)
+
+
+class Protected(_Strict):
+    """Attributes that do not enter the weights unless somebody says so."""
+
+    attributes: list[StrictStr] = list(PROTECTED_ATTRIBUTES)
+    use: StrictBool = False
+
+
+class Pairs(_Strict):
+    """How many pairs of criteria a fit may add."""
+
+    most: Annotated[StrictInt, Field(ge=0, le=20)] = 3
+
+
+class Activation(_Strict):
+    """When a fitted version becomes active by itself."""
+
+    automatic: StrictBool = True
+    oldest_days: Annotated[StrictInt, Field(ge=1, le=3650)] = 180
+
+
+class Limits(_Strict):
+    """From where a figure warns, and from where it fails."""
+
+    warn: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    fail: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+    @model_validator(mode="after")
+    def _warns_first(self) -> Limits:
+        if self.warn > self.fail:
+            raise ValueError(f"`warn` must not be above `fail` (value: {self.warn:g} > {self.fail:g})")
+        return self
+
+
+class Health(_Strict):
+    """Limits of the mart model_health; see the template for what each of them means."""
+
+    recent_days: Annotated[StrictInt, Field(ge=1, le=3650)] = 90
+    least_accounts: Annotated[StrictInt, Field(ge=1)] = 100
+    least_deals: Annotated[StrictInt, Field(ge=1)] = 30
+    psi: Limits = Limits(warn=0.1, fail=0.25)
+    missing_change: Limits = Limits(warn=10, fail=30)
+    score_band: Limits = Limits(warn=2.5, fail=3.5)
+    calibration: Limits = Limits(warn=2, fail=3)
+    silence: Limits = Limits(warn=1, fail=3)
+    silence_least_days: Annotated[StrictInt, Field(ge=1, le=365)] = 3
+    card_age: Limits = Limits(warn=180, fail=365)
+
+
+class Effort(_Strict):
+    """What working an account costs, and in which order it is done today."""
+
+    hours_per_account: Annotated[float, Field(ge=0.01, le=1000, allow_inf_nan=False)] = 2
+    order_of_work: Literal["newest_first", "oldest_first", "largest_first"] = "newest_first"
+
+
+class Holdout(_Strict):
+    """A random share of accounts that is left unranked, so that the effect of ranking can be measured."""
+
+    share_pct: Annotated[float, Field(ge=0, le=90, allow_inf_nan=False)] = 0
+    name: Annotated[StrictStr, Field(min_length=1)] = "holdout"
+    since: date | None = None
+
+    @model_validator(mode="after")
+    def _has_a_beginning(self) -> Holdout:
+        if self.share_pct > 0 and self.since is None:
+            raise ValueError("a holdout needs `since`, the day from which on the deals of both groups are compared")
+        return self
 
 
 class States(_Strict):
@@ -272,8 +424,39 @@ class ScorecardSettings(_Strict):
     states: States = States()
     matrix: Matrix
     forecast: Forecast = Forecast()
+    segments: Segments = Segments()
+    pairs: Pairs = Pairs()
+    protected: Protected = Protected()
+    activation: Activation = Activation()
+    health: Health = Health()
+    effort: Effort = Effort()
+    holdout: Holdout = Holdout()
     publish_history: Annotated[StrictInt, Field(ge=2, le=1000)] = 5
     criteria: Annotated[dict[Annotated[StrictStr, Field(pattern=r"^[a-z][a-z0-9_]*$")], Criterion], Field(min_length=1)]
+
+
+def protected_criteria(settings: ScorecardSettings) -> tuple[str, ...]:
+    """Criteria on a protected attribute, in the order of the file, whether or not they may be used.
+
+    An attribute is protected by its whole name, with or without `custom.`, and so is a criterion that is called like one:
+    `custom.age` is the age of a person, `company_age` is not.
+    """
+    words = {_plain(name) for name in settings.protected.attributes}
+    return tuple(
+        name
+        for name, criterion in settings.criteria.items()
+        if name in words or (criterion.attribute is not None and _plain(criterion.attribute) in words)
+    )
+
+
+def _plain(attribute: str) -> str:
+    return attribute.strip().lower().removeprefix("custom.").replace(" ", "_").replace("-", "_")
+
+
+def fitted_criteria(settings: ScorecardSettings) -> dict[str, Criterion]:
+    """The criteria that a fit uses: all, but for those on a protected attribute unless `protected: use` is true."""
+    left_out = () if settings.protected.use else protected_criteria(settings)
+    return {name: criterion for name, criterion in settings.criteria.items() if name not in left_out}
 
 
 def read_scorecard_settings(path: Path, signals: Iterable[str]) -> ScorecardSettings:
@@ -308,9 +491,30 @@ def read_scorecard_settings(path: Path, signals: Iterable[str]) -> ScorecardSett
             problems.append(
                 f"{path}:{line_of(lines, location)}: criteria.{name}.attribute: {problem} (value: {criterion.attribute!r})"
             )
+    problem = _segments_problem(settings)
+    if problem:
+        problems.append(f"{path}:{line_of(lines, ('segments', 'by'))}: segments.by: {problem}")
+    if not fitted_criteria(settings):
+        problems.append(
+            f"{path}:{line_of(lines, ('criteria',))}: criteria: each is on a protected attribute, so that nothing is left to "
+            f"learn from; write `protected: {{use: true}}` to use them (value: {', '.join(settings.criteria)})"
+        )
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _segments_problem(settings: ScorecardSettings) -> str | None:
+    by = settings.segments.by
+    if by is None:
+        return None
+    if by not in settings.criteria:
+        return f"not a criterion of this file{_suggestion(by, settings.criteria)} (value: {by!r})"
+    if settings.criteria[by].type != "category":
+        return f"segments are made by a category, not by a number (value: {by!r})"
+    if by not in fitted_criteria(settings):
+        return f"the criterion is on a protected attribute and is left out of the fit (value: {by!r})"
+    return None
 
 
 def _attribute_problem(criterion: Criterion) -> str | None:

@@ -8,6 +8,7 @@ in
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -25,35 +26,66 @@ NO_CAP_PER_PERSON = 1_000_000_000
 HALF_LIVES_KEPT = 30
 LOWEST_MICRO, HIGHEST_MICRO = -(2**62), 2**62
 
+#: Columns of one version of the card; the active one and the shadows have the same.
+_CARD = {
+    "": "scorecard_version varchar, created_at timestamp, fitted_at timestamp, activated_at timestamp, verdict varchar, "
+    "base_rate double, deal_count bigint, won_count bigint, segment_by varchar, calibration_method varchar, "
+    "lowest_points bigint, highest_points bigint, grade_a_min_points bigint, grade_b_min_points bigint, "
+    "grade_c_min_points bigint, level_1_min_points bigint, level_2_min_points bigint, level_3_min_points bigint",
+    "_bands": "scorecard_version varchar, segment varchar, criterion_key varchar, criterion varchar, kind varchar, "
+    "band_no integer, band varchar, band_type varchar, lower_micro bigint, upper_micro bigint, points bigint, "
+    "expert_points bigint, weight double, weight_low double, weight_high double, deal_count bigint, won_count bigint, "
+    "data_share_pct double, account_count bigint, is_pinned boolean, evidence varchar",
+    "_band_values": "scorecard_version varchar, criterion_key varchar, value varchar, band_no integer",
+    "_segments": "scorecard_version varchar, criterion_key varchar, band_no integer, segment varchar",
+    "_pairs": "scorecard_version varchar, criterion_key varchar, left_key varchar, right_key varchar",
+    "_calibration": "scorecard_version varchar, points bigint, win_probability double, win_probability_low double, "
+    "win_probability_high double",
+}
+#: Tables that belong to versions of the card and not to scorecard.yml; empty before the first fit.
+CARD_TABLES = {
+    **{f"scorecard{part}": columns for part, columns in _CARD.items()},
+    "scorecard_criteria": "scorecard_version varchar, criterion varchar, deal_count bigint, auc double, "
+    "information_value double, p_value double, q_value double, is_significant boolean, sanity varchar",
+    "out_of_fold_points": "spine_id varchar, fit_points bigint, engagement_points bigint",
+    **{f"shadow_scorecard{part}": columns for part, columns in _CARD.items()},
+}
 _TABLES = {
-    "refresh": "as_of_at timestamp, as_of_date date, currency varchar, label_since_at timestamp, "
-    "is_customer_by_flag boolean, is_customer_by_won_deal boolean",
+    "refresh": "as_of_at timestamp, as_of_date date, currency varchar, is_customer_by_flag boolean, "
+    "is_customer_by_won_deal boolean",
+    "label": "target varchar, since_at timestamp, reopened varchar, within_days integer, most_accounts bigint",
     "label_exclusions": "field varchar, value varchar",
+    "label_stages": "stage varchar, status varchar",
+    "label_months": "month_start_at timestamp, month_start_date date, outcome_known_at timestamp",
     "lifecycle_states": "value varchar, state varchar",
     "decision_maker_seniorities": "seniority varchar",
     "criteria": "criterion_key varchar, criterion varchar, kind varchar, value_type varchar, attribute varchar, "
     "measure varchar, half_life_days integer, window_days integer, cap_per_day_milli bigint, cap_per_person_micro bigint, "
-    "is_current boolean, is_active boolean",
+    "is_current boolean, is_active boolean, is_shadow boolean",
     "criterion_signals": "criterion_key varchar, signal varchar, multiplier_milli bigint",
     "decay": "half_life_days integer, age_days integer, factor_nano bigint",
     "matrix_actions": "cell varchar, next_action varchar",
     "forecast_periods": "period_start date, period_end date, period_label varchar",
+    "health": "recent_days integer, least_accounts bigint, least_deals bigint, silence_least_days integer",
+    "health_limits": "check_name varchar, warn_limit double, fail_limit double",
+    "effort": "hours_per_account decimal(9,2), order_of_work varchar",
+    "holdout": "holdout_name varchar, share_pct double, hash_below varchar, since_at timestamp",
     "public_email_domains": "domain varchar, kind varchar",
-    "scorecard": "scorecard_version varchar, created_at timestamp, activated_at timestamp, verdict varchar, "
-    "base_rate double, calibration_intercept double, calibration_slope double, calibration_var_intercept double, "
-    "calibration_covariance double, calibration_var_slope double, grade_a_min_points bigint, grade_b_min_points bigint, "
-    "grade_c_min_points bigint, level_1_min_points bigint, level_2_min_points bigint, level_3_min_points bigint",
-    "scorecard_bands": "scorecard_version varchar, criterion_key varchar, criterion varchar, kind varchar, band_no integer, "
-    "band varchar, band_type varchar, lower_micro bigint, upper_micro bigint, points bigint, expert_points bigint, "
-    "weight double, weight_low double, weight_high double, deal_count bigint, won_count bigint, data_share_pct double",
-    "scorecard_band_values": "criterion_key varchar, value varchar, band_no integer",
+    **CARD_TABLES,
 }
+_Rows = dict[str, list[tuple[Any, ...]]]
 
 
 def write_settings(
-    con: duckdb.DuckDBPyConnection, settings: ScorecardSettings, card: StoredCard | None, as_of_at: datetime
+    con: duckdb.DuckDBPyConnection,
+    settings: ScorecardSettings,
+    card: StoredCard | None,
+    as_of_at: datetime,
+    shadows: Sequence[StoredCard] = (),
+    *,
+    in_transaction: bool = False,
 ) -> None:
-    """Replace the whole schema `settings` in one transaction.
+    """Replace the whole schema `settings`, all of it or nothing.
 
     Parameters
     ----------
@@ -61,42 +93,85 @@ def write_settings(
     settings : what `scorecard.yml` says
     card : the active version, or None before the first fit
     as_of_at : naive UTC; nothing later is seen
+    shadows : versions that score beside the active one
+    in_transaction : the caller has begun a transaction, and commits or rolls back itself
     """
-    rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _TABLES}
-    rows["refresh"] = [
-        (
-            as_of_at,
-            as_of_at.date(),
-            settings.currency,
-            settings.label.since and datetime.combine(settings.label.since, datetime.min.time()),
-            "flag" in settings.states.customer_when,
-            "won_deal" in settings.states.customer_when,
-        )
-    ]
-    rows["label_exclusions"] = [("deal_type", _normal(v)) for v in settings.label.exclude_deal_types] + [
-        ("loss_reason", _normal(v)) for v in settings.label.exclude_loss_reasons
-    ]
-    rows["lifecycle_states"] = [(_normal(v), "customer") for v in settings.states.customer_lifecycle_stages] + [
-        (_normal(v), "disqualified") for v in settings.states.disqualified_lifecycle_stages
-    ]
-    rows["decision_maker_seniorities"] = [(_normal(v),) for v in settings.states.decision_maker_seniorities]
-    rows["matrix_actions"] = [(c, action) for action, cells in settings.matrix.next_actions.items() for c in cells]
-    rows["forecast_periods"] = _months(as_of_at.date(), settings.forecast.months)
-    _add_criteria(rows, settings, card)
+    rows: _Rows = {name: [] for name in _TABLES}
+    _add_rules(rows, settings, as_of_at)
+    versions = [*([card] if card is not None else []), *shadows]
+    _add_criteria(rows, settings, card, shadows)
+    for stored in versions:
+        _add_card(rows, stored, "scorecard" if stored is card else "shadow_scorecard")
     if card is not None:
-        _add_card(rows, card)
+        rows["scorecard_criteria"] = _evidence(card)
 
-    con.execute("begin")
+    if not in_transaction:
+        con.execute("begin")
     try:
         con.execute("create schema if not exists settings")
         for name, columns in _TABLES.items():
             con.execute(f"create or replace table settings.{name} ({columns})")
             _insert(con, name, columns, rows[name])
         _insert_public_domains(con)
-        con.execute("commit")
+        _insert_out_of_fold_points(con, card)
+        if not in_transaction:
+            con.execute("commit")
     except BaseException:
-        con.execute("rollback")
+        if not in_transaction:
+            con.execute("rollback")
         raise
+
+
+def _add_rules(rows: _Rows, settings: ScorecardSettings, as_of_at: datetime) -> None:
+    label, health, holdout = settings.label, settings.health, settings.holdout
+    rows["refresh"] = [
+        (
+            as_of_at,
+            as_of_at.date(),
+            settings.currency,
+            "flag" in settings.states.customer_when,
+            "won_deal" in settings.states.customer_when,
+        )
+    ]
+    rows["label"] = [
+        (label.target, _midnight(label.since), label.reopened, label.within_days, label.account_months.most_accounts)
+    ]
+    rows["label_exclusions"] = [("deal_type", _normal(v)) for v in label.exclude_deal_types] + [
+        ("loss_reason", _normal(v)) for v in label.exclude_loss_reasons
+    ]
+    rows["label_stages"] = [(_normal(v), "won") for v in label.stages.won] + [
+        (_normal(v), "lost") for v in label.stages.lost
+    ]
+    if label.target == "account_wins":
+        rows["label_months"] = _past_months(as_of_at, label.account_months.months, label.within_days, label.since)
+    rows["lifecycle_states"] = [(_normal(v), "customer") for v in settings.states.customer_lifecycle_stages] + [
+        (_normal(v), "disqualified") for v in settings.states.disqualified_lifecycle_stages
+    ]
+    rows["decision_maker_seniorities"] = [(_normal(v),) for v in settings.states.decision_maker_seniorities]
+    rows["matrix_actions"] = [(c, action) for action, cells in settings.matrix.next_actions.items() for c in cells]
+    rows["forecast_periods"] = _months(as_of_at.date(), settings.forecast.months)
+    rows["health"] = [(health.recent_days, health.least_accounts, health.least_deals, health.silence_least_days)]
+    rows["health_limits"] = [
+        (name, getattr(health, name).warn, getattr(health, name).fail)
+        for name in ("psi", "missing_change", "score_band", "calibration", "silence", "card_age")
+    ]
+    rows["effort"] = [(settings.effort.hours_per_account, settings.effort.order_of_work)]
+    rows["holdout"] = [
+        (holdout.name, holdout.share_pct, holdout_hash_below(holdout.share_pct), _midnight(holdout.since))
+    ]
+
+
+def holdout_hash_below(share_pct: float) -> str:
+    """The eight hexadecimal digits below which so many per cent of all MD5 digests begin, as text is compared.
+
+    >>> holdout_hash_below(0), holdout_hash_below(50)
+    ('00000000', '80000000')
+    """
+    return f"{round(share_pct / 100 * 2**32):08x}"
+
+
+def _midnight(day: date | None) -> datetime | None:
+    return day and datetime.combine(day, datetime.min.time())
 
 
 def _insert(con: duckdb.DuckDBPyConnection, name: str, columns: str, rows: list[tuple[Any, ...]]) -> None:
@@ -126,18 +201,34 @@ def _insert_public_domains(con: duckdb.DuckDBPyConnection) -> None:
     con.unregister("settings_rows")
 
 
-def _add_criteria(rows: dict[str, list[tuple[Any, ...]]], settings: ScorecardSettings, card: StoredCard | None) -> None:
+def _insert_out_of_fold_points(con: duckdb.DuckDBPyConnection, card: StoredCard | None) -> None:
+    file = getattr(card, "training_rows", None)
+    if file is not None:
+        con.execute(
+            "insert into settings.out_of_fold_points select spine_id, fit_points, engagement_points from read_parquet(?) "
+            "where fit_points is not null and engagement_points is not null",
+            [str(file)],
+        )
+
+
+def _add_criteria(
+    rows: _Rows, settings: ScorecardSettings, card: StoredCard | None, shadows: Sequence[StoredCard]
+) -> None:
     definitions: dict[str, tuple[str, dict[str, Any]]] = {}
-    current, active = set(), set()
+    current = set()
     for name, criterion in settings.criteria.items():
         definition = criterion.definition()
         key = criterion_key(name, definition)
         definitions[key] = (name, definition)
         current.add(key)
-    if card is not None:
-        for name, stored in card.document["criteria"].items():
-            definitions[stored["criterion_key"]] = (name, stored["definition"])
-            active.add(stored["criterion_key"])
+
+    def keys_of(stored: StoredCard) -> set[str]:
+        for name, kept in stored.document["criteria"].items():
+            definitions[kept["criterion_key"]] = (name, kept["definition"])
+        return {kept["criterion_key"] for kept in stored.document["criteria"].values()}
+
+    active = keys_of(card) if card is not None else set()
+    shadow = set().union(*map(keys_of, shadows))
     half_lives: dict[int, int] = {}
     for key, (name, definition) in sorted(definitions.items()):
         half_life = definition["half_life_days"] or 0
@@ -156,6 +247,7 @@ def _add_criteria(rows: dict[str, list[tuple[Any, ...]]], settings: ScorecardSet
                 round((definition["cap_per_person"] or NO_CAP_PER_PERSON) * 1_000_000),
                 key in current,
                 key in active,
+                key in shadow,
             )
         )
         rows["criterion_signals"] += [(key, s, round(m * 1000)) for s, m in definition["signals"].items()]
@@ -171,51 +263,80 @@ def decay_nano(half_life_days: int, age_days: int) -> int:
     return math.floor(2 ** (-age_days / half_life_days) * 1e9 + 0.5) if half_life_days else 1_000_000_000
 
 
-def _add_card(rows: dict[str, list[tuple[Any, ...]]], stored: StoredCard) -> None:
+def _add_card(rows: _Rows, stored: StoredCard, table: str) -> None:
+    from ml.card import Card
+
     document = stored.document
-    card, matrix = document["card"], document["matrix"]
-    calibration = card["calibration"]
-    rows["scorecard"] = [
+    card, matrix = Card.from_document(document["card"]), document["matrix"]
+    calibration = card.calibration
+    keys = {name: kept["criterion_key"] for name, kept in document["criteria"].items()}
+    for pair in card.pairs:
+        sides = keys[pair.left], keys[pair.right]
+        keys[pair.name] = criterion_key(pair.name, dict(zip(("left", "right"), sides, strict=True)))
+        rows[f"{table}_pairs"].append((stored.version, keys[pair.name], *sides))
+    rows[table].append(
         (
             stored.version,
             datetime.fromisoformat(document["created_at"]),
+            datetime.fromisoformat(document["as_of_at"]),
             datetime.fromisoformat(stored.activation["at"]) if stored.activation else None,
-            " ".join(card["verdict"]),
-            card["base_rate"],
-            calibration["intercept"],
-            calibration["slope"],
-            calibration["var_intercept"],
-            calibration["covariance"],
-            calibration["var_slope"],
+            " ".join(card.verdict),
+            card.base_rate,
+            card.deal_count,
+            card.won_count,
+            card.segment_by,
+            calibration.method,
+            calibration.points_from,
+            calibration.points_to,
             *(matrix["fit_grades"][grade] for grade in "ABC"),
             *(matrix["engagement_levels"][level] for level in "123"),
         )
+    )
+    rows[f"{table}_calibration"] += [
+        (stored.version, calibration.points_from + place, *entry)
+        for place, entry in enumerate(zip(calibration.probability, calibration.low, calibration.high, strict=True))
     ]
-    for band in card["bands"]:
-        key = document["criteria"][band["criterion"]]["criterion_key"]
-        is_range = band["band_type"] == "range"
-        rows["scorecard_bands"].append(
+    segments = set(card.segments) - {""}
+    for band in card.bands:
+        key = keys[band.criterion]
+        is_range = band.band_type == "range"
+        rows[f"{table}_bands"].append(
             (
                 stored.version,
+                band.segment,
                 key,
-                band["criterion"],
-                band["kind"],
-                band["band_no"],
-                band["band"],
-                band["band_type"],
-                _micro(band["lower"], LOWEST_MICRO) if is_range else None,
-                _micro(band["upper"], HIGHEST_MICRO) if is_range else None,
-                band["points"],
-                band["expert_points"],
-                band["weight"],
-                band["weight_low"],
-                band["weight_high"],
-                band["deal_count"],
-                band["won_count"],
-                band["data_share_pct"],
+                band.criterion,
+                band.kind,
+                band.band_no,
+                band.band,
+                band.band_type,
+                _micro(band.lower, LOWEST_MICRO) if is_range else None,
+                _micro(band.upper, HIGHEST_MICRO) if is_range else None,
+                band.points,
+                band.expert_points,
+                band.weight,
+                band.weight_low,
+                band.weight_high,
+                band.deal_count,
+                band.won_count,
+                band.data_share_pct,
+                band.account_count,
+                band.is_pinned,
+                band.evidence or None,
             )
         )
-        rows["scorecard_band_values"] += [(key, value, band["band_no"]) for value in band["values"] or ()]
+        # Every segment has the same bands: those for everybody say which value is in which.
+        if band.segment == "":
+            rows[f"{table}_band_values"] += [(stored.version, key, value, band.band_no) for value in band.values or ()]
+            if band.criterion == card.segment_by and band.band_type == "values" and band.band in segments:
+                rows[f"{table}_segments"].append((stored.version, key, band.band_no, band.band))
+
+
+def _evidence(stored: StoredCard) -> list[tuple[Any, ...]]:
+    """What a fit found on each criterion by itself; nothing where the card was not fitted on enough deals to say."""
+    columns = [column.split()[0] for column in CARD_TABLES["scorecard_criteria"].split(", ")][1:]
+    found = stored.document["card"]["evaluation"].get("criteria") or []
+    return [(stored.version, *(entry.get(column) for column in columns)) for entry in found]
 
 
 def _micro(edge: float | None, otherwise: int) -> int:
@@ -233,6 +354,20 @@ def _months(today: date, count: int) -> list[tuple[date, date, str]]:
         months.append((start, end, f"{start:%Y-%m}"))
         start = end
     return months
+
+
+def _past_months(
+    as_of_at: datetime, count: int, within_days: int, since: date | None
+) -> list[tuple[datetime, date, datetime]]:
+    """The last `count` beginnings of months up to the moment, each with the time at which its outcome is known."""
+    months = []
+    start = as_of_at.date().replace(day=1)
+    for _ in range(count):
+        if since is None or start >= since:
+            at = datetime.combine(start, datetime.min.time())
+            months.append((at, start, at + timedelta(days=within_days)))
+        start = (start - timedelta(days=1)).replace(day=1)
+    return months[::-1]
 
 
 def _normal(value: str) -> str:

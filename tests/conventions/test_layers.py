@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestration.lib.settings_tables import CARD_TABLES
 from orchestration.lib.workspace import PROJECT_ROOT
 from tests.conventions.project import (
     MACROS,
@@ -25,8 +26,6 @@ from tests.conventions.project import (
 RESOLVE_MERGES = {"stg_crm__account_survivors", "stg_crm__contact_survivors"}
 #: An account's state asks whether anything is known of it at all, whatever the card makes of it.
 ASKS_WHETHER_THERE_ARE_FEATURES = {"int_accounts__states"}
-#: Tables of `settings` that are empty before the first fit.
-CARD_TABLES = {"scorecard", "scorecard_bands", "scorecard_band_values"}
 HEAVY = {
     "dagster",
     "dagster_dbt",
@@ -102,7 +101,9 @@ def test_models_before_the_card__need_no_card() -> None:
     """The first of dbt's two steps runs before there is a card, so nothing in it may read the card or a later model."""
     for model in models().values():
         if not is_after_the_card(model):
-            assert not {table for source, table in model.sources if source == "settings"} & CARD_TABLES, model.name
+            assert not {table for source, table in model.sources if source == "settings"} & CARD_TABLES.keys(), (
+                model.name
+            )
             assert not [name for name in model.refs if is_after_the_card(models()[name])], model.name
 
 

@@ -15,7 +15,7 @@ VAGUE = {"util", "utils", "helper", "helpers", "manager", "managers", "misc", "c
 NAME_OF_LAYER = {
     "staging": r"stg_{area}__[a-z]+(_[a-z]+)*",
     "intermediate": r"int_[a-z]+(_[a-z]+)*(__[a-z]+(_[a-z]+)*)?",
-    "features": r"ftr_[a-z]+__(explicit|implicit)",
+    "features": r"ftr_[a-z]+(_[a-z]+)*__(explicit|implicit)",
     "marts": r"(?!stg_|int_|ftr_)[a-z]+(_[a-z]+)*",
 }
 
@@ -94,9 +94,12 @@ def test_models_with_logic__have_a_unit_test() -> None:
         "int_visitor_identities",
         "int_touchpoints",
         "int_deals",
+        "int_deals__labelled",
+        "int_spine__account_months",
         "int_accounts__states",
         "int_adjustments__balances",
         "int_accounts__points",
+        "int_deals__scored",
         "ftr_accounts__implicit",
         "ftr_deals__explicit",
         "score_matrix",

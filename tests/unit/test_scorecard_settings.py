@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from orchestration.lib.scorecard_settings import (
     Criterion,
     ScorecardSettings,
     criterion_key,
+    fitted_criteria,
+    protected_criteria,
     read_scorecard_settings,
 )
 from orchestration.lib.settings_file import SettingsError
@@ -66,6 +69,35 @@ def test_defaults__are_those_of_the_template(read: Read) -> None:
     assert settings.states.customer_when == ["flag"]
     assert settings.publish_history == 5
     assert settings.criteria["employees"].bands == "auto"
+
+
+def test_protected_criteria__are_those_on_a_protected_attribute(read: Read) -> None:
+    criteria = {
+        "old": {"kind": "explicit", "attribute": "custom.Age"},
+        "gender": {"kind": "explicit", "attribute": "custom.g", "type": "category"},
+        "company_age": {"kind": "explicit", "attribute": "custom.company_age"},
+        "employees": {"kind": "explicit", "attribute": "employees"},
+    }
+    settings = read(criteria)
+    assert protected_criteria(settings) == ("old", "gender")
+    assert list(fitted_criteria(settings)) == ["company_age", "employees"]
+    allowed = read(criteria, protected={"use": True})
+    assert protected_criteria(allowed) == ("old", "gender"), "the report shows them when they are used"
+    assert list(fitted_criteria(allowed)) == list(criteria)
+    own = read(criteria, protected={"attributes": ["company age"]})
+    assert protected_criteria(own) == ("company_age",)
+    with pytest.raises(SettingsError, match="on a protected attribute and is left out of the fit"):
+        read(criteria, segments={"by": "gender"})
+
+
+def test_label__has_one_definition_whatever_the_order_and_spelling_of_its_words(read: Read) -> None:
+    first = read(label={"exclude_deal_types": ["Renewal ", "upsell"], "since": "2026-01-01"}).label.definition()
+    second = read(label={"exclude_deal_types": ["upsell", "renewal"], "since": "2026-01-01"}).label.definition()
+    assert first == second
+    assert json.loads(json.dumps(first)) == first
+    assert read(label={"within_days": 30}).label.definition() == read().label.definition(), "deal_won has no such time"
+    target = {"target": "account_wins"}
+    assert read(label={**target, "within_days": 30}).label.definition() != read(label=target).label.definition()
 
 
 def explicit(**changes: Any) -> dict[str, Any]:
@@ -130,6 +162,19 @@ def test_criterion__that_makes_no_sense_is_refused_with_the_reason(
     ("changes", "rule"),
     [
         ({"currency": "eur"}, "currency"),
+        ({"segments": {"by": "region"}}, "not a criterion of this file (value: 'region')"),
+        ({"segments": {"by": "employees"}}, "segments are made by a category, not by a number"),
+        ({"holdout": {"share_pct": 10}}, "a holdout needs `since`"),
+        ({"holdout": {"share_pct": 95, "since": "2026-01-01"}}, "less than or equal to 90"),
+        ({"health": {"psi": {"warn": 2, "fail": 1}}}, "`warn` must not be above `fail` (value: 2 > 1)"),
+        (
+            {"label": {"stages": {"won": ["Live"], "lost": ["live "]}}},
+            "a stage is won or lost, not both (value: 'live')",
+        ),
+        ({"label": {"reopened": "last"}}, "'newest' or 'first' (value: 'last')"),
+        ({"effort": {"order_of_work": "random"}}, "'newest_first', 'oldest_first' or 'largest_first'"),
+        ({"pairs": {"most": 21}}, "less than or equal to 20"),
+        ({"protected": {"attributes": ["employees"]}}, "nothing is left to learn from"),
         ({"publish_history": 1}, "greater than or equal to 2"),
         ({"criteria": {}}, "at least 1 item"),
         ({"version": 2}, "input should be 1 (value: 2)"),

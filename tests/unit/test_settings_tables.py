@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,13 @@ from hypothesis import strategies as st
 from orchestration.lib import settings_tables
 from orchestration.lib.card_store import StoredCard
 from orchestration.lib.scorecard_settings import CELLS, ScorecardSettings, criterion_key
-from orchestration.lib.settings_tables import HIGHEST_MICRO, LOWEST_MICRO, decay_nano, write_settings
+from orchestration.lib.settings_tables import (
+    HIGHEST_MICRO,
+    LOWEST_MICRO,
+    decay_nano,
+    holdout_hash_below,
+    write_settings,
+)
 
 AS_OF = datetime(2026, 11, 30, 18, 30)
 SETTINGS = """
@@ -55,8 +63,8 @@ def settings_with(**criteria: dict[str, Any]) -> ScorecardSettings:
     return ScorecardSettings.model_validate({**document, "matrix": {"next_actions": actions}})
 
 
-def stored_card(settings: ScorecardSettings) -> StoredCard:
-    """A card fitted with these criteria, as it stands in the landing zone."""
+def stored_card(settings: ScorecardSettings, version: str = "v3", **changes: Any) -> StoredCard:
+    """A card fitted with these criteria, as the first form of the document had it; changes are made to its card."""
     whole = {"points": 3, "expert_points": 5, "weight": 0.1, "weight_low": 0.0, "weight_high": 0.2, "deal_count": 40,
              "won_count": 10, "data_share_pct": 50.0}  # fmt: skip
 
@@ -65,14 +73,21 @@ def stored_card(settings: ScorecardSettings) -> StoredCard:
         return {**start, "band_type": "range", "lower": None, "upper": None, **whole, **changes}
 
     document = {
-        "scorecard_version": "v3",
+        "scorecard_version": version,
         "created_at": "2026-11-01T10:00:00",
+        "as_of_at": "2026-11-01T09:00:00",
         "criteria": {
             name: {"criterion_key": criterion_key(name, c.definition()), "definition": c.definition()}
             for name, c in settings.criteria.items()
         },
         "matrix": {"fit_grades": {"A": 40, "B": 10, "C": -5}, "engagement_levels": {"1": 30, "2": 20, "3": 0}},
         "card": {
+            "format": "scorecard/1",
+            "trust": 0.7,
+            "belief_deals": 40,
+            "deal_count": 40,
+            "won_count": 10,
+            "evaluation": {},
             "verdict": ["Learnt from 40 deals.", "AUC 0.7."],
             "base_rate": 0.25,
             "calibration": {
@@ -89,9 +104,55 @@ def stored_card(settings: ScorecardSettings) -> StoredCard:
                 band(3, lower=1234.567891, upper=math.inf),
                 band(0, criterion="views", kind="implicit", band_type="values", values=["retail", "food"]),
             ],
-        },
+        }
+        | changes,
     }
-    return StoredCard("v3", "active", document, {"at": "2026-11-02T09:00:00", "author": "ada", "note": "n"})
+    return StoredCard(version, "active", document, {"at": "2026-11-02T09:00:00", "author": "ada", "note": "n"})
+
+
+def card_with_segments(settings: ScorecardSettings, version: str = "v4") -> StoredCard:
+    """A card of the present form: rows of a segment, a pair, a pinned row, a calibration table and evidence."""
+    whole = {"points": 3, "expert_points": 5, "weight": 0.1, "weight_low": 0.0, "weight_high": 0.2, "deal_count": 40,
+             "won_count": 10, "data_share_pct": 50.0, "lower": None, "upper": None, "values": None, "segment": "",
+             "kind": "explicit", "account_count": 7, "is_pinned": False, "evidence": ""}  # fmt: skip
+
+    def band(criterion: str, number: int, name: str, kind: str, **changes: Any) -> dict[str, Any]:
+        return {**whole, "criterion": criterion, "band_no": number, "band": name, "band_type": kind, **changes}
+
+    everybody = [
+        band("region", 1, "north", "values", values=["kiel", "bremen"]),
+        band("region", 2, "other", "other"),
+        band("region", 3, "missing", "missing"),
+        band("employees", 1, "any", "range", evidence="10 won deals"),
+        band("employees", 2, "missing", "missing"),
+        band("region_employees", 1, "north & any", "values", values=["1|1"]),
+        band("region_employees", 2, "other", "other", points=0),
+    ]
+    own = [{**row, "segment": "north", "points": 9, "is_pinned": row["criterion"] == "employees"} for row in everybody]
+    return stored_card(
+        settings,
+        version,
+        format="scorecard/2",
+        bands=everybody + own,
+        pairs=[{"name": "region_employees", "left": "region", "right": "employees"}],
+        segment_by="region",
+        choices={},
+        calibration={
+            "method": "isotonic",
+            "deal_count": 40,
+            "points_from": -1,
+            "probability": [0.1, 0.2, 0.4],
+            "low": [0.05, 0.1, 0.3],
+            "high": [0.2, 0.3, 0.5],
+        },
+        evaluation={
+            "criteria": [
+                {"criterion": "region", "deal_count": 38, "auc": 0.6, "information_value": 0.1, "p_value": 0.01,
+                 "q_value": 0.02, "is_significant": True, "sanity": "as believed", "more": "is left out"},
+                {"criterion": "employees", "deal_count": 0, "auc": None},
+            ]
+        },
+    )  # fmt: skip
 
 
 def rows(con: duckdb.DuckDBPyConnection, query: str) -> list[tuple[Any, ...]]:
@@ -100,8 +161,59 @@ def rows(con: duckdb.DuckDBPyConnection, query: str) -> list[tuple[Any, ...]]:
 
 def test_refresh__is_one_row_with_the_only_clock(con: duckdb.DuckDBPyConnection) -> None:
     write_settings(con, settings_with(), None, AS_OF)
-    since = datetime(2024, 1, 1)
-    assert rows(con, "from settings.refresh") == [(AS_OF, date(2026, 11, 30), "EUR", since, False, True)]
+    assert rows(con, "from settings.refresh") == [(AS_OF, date(2026, 11, 30), "EUR", False, True)]
+
+
+def test_label__is_one_row_and_has_no_months_unless_they_are_learnt_from(con: duckdb.DuckDBPyConnection) -> None:
+    write_settings(con, settings_with(), None, AS_OF)
+    assert rows(con, "from settings.label") == [("deal_won", datetime(2024, 1, 1), "newest", 90, 20_000)]
+    assert rows(con, "from settings.label_months") == []
+    assert rows(con, "from settings.label_stages") == []
+
+
+def test_label_months__are_the_last_ones_and_say_when_their_outcome_is_known(con: duckdb.DuckDBPyConnection) -> None:
+    settings = settings_with()
+    label = {
+        "target": "account_wins",
+        "within_days": 31,
+        "stages": {"won": [" Signed"], "lost": ["Pilot"]},
+        "account_months": {"months": 3, "most_accounts": 5},
+    }
+    changed = ScorecardSettings.model_validate({**settings.model_dump(by_alias=True), "label": label})
+    write_settings(con, changed, None, datetime(2027, 1, 31))
+    assert rows(con, "from settings.label_months") == [
+        (datetime(2026, 11, 1), date(2026, 11, 1), datetime(2026, 12, 2)),
+        (datetime(2026, 12, 1), date(2026, 12, 1), datetime(2027, 1, 1)),
+        (datetime(2027, 1, 1), date(2027, 1, 1), datetime(2027, 2, 1)),
+    ]
+    assert rows(con, "from settings.label") == [("account_wins", None, "newest", 31, 5)]
+    assert rows(con, "from settings.label_stages") == [("signed", "won"), ("pilot", "lost")]
+    since = {**label, "since": date(2026, 12, 1)}
+    later = ScorecardSettings.model_validate({**settings.model_dump(by_alias=True), "label": since})
+    write_settings(con, later, None, datetime(2027, 1, 31))
+    assert rows(con, "select count(*) from settings.label_months") == [(2,)]
+
+
+def test_health_effort_and_holdout__are_rows(con: duckdb.DuckDBPyConnection) -> None:
+    write_settings(con, settings_with(), None, AS_OF)
+    assert rows(con, "from settings.health_limits") == [
+        ("psi", 0.1, 0.25),
+        ("missing_change", 10, 30),
+        ("score_band", 2.5, 3.5),
+        ("calibration", 2, 3),
+        ("silence", 1, 3),
+        ("card_age", 180, 365),
+    ]
+    assert rows(con, "from settings.health") == [(90, 100, 30, 3)]
+    assert rows(con, "from settings.effort") == [(Decimal(2), "newest_first")]
+    assert rows(con, "from settings.holdout") == [("holdout", 0, "00000000", None)]
+
+
+@given(share=st.floats(0, 90))
+def test_holdout__has_the_share_of_digests_that_was_asked_for(share: float) -> None:
+    below = holdout_hash_below(share)
+    assert len(below) == 8
+    assert abs(int(below, 16) / 2**32 - share / 100) < 1e-9
 
 
 def test_words__are_compared_in_lower_case_without_blanks(con: duckdb.DuckDBPyConnection) -> None:
@@ -132,7 +244,7 @@ def test_criteria__are_whole_numbers_in_the_units_of_the_features(con: duckdb.Du
     found = rows(
         con,
         "select criterion, kind, measure, half_life_days, window_days, cap_per_day_milli, cap_per_person_micro, "
-        "is_current, is_active from settings.criteria order by criterion",
+        "is_current, is_active or is_shadow from settings.criteria order by criterion",
     )
     without = (36_500, 1_000_000_000, 1_000_000_000_000_000)
     assert found == [
@@ -167,20 +279,112 @@ def test_decay__halves_each_half_life_and_never_rises(half_life: int, age: int) 
 
 def test_card__is_empty_before_the_first_fit(con: duckdb.DuckDBPyConnection) -> None:
     write_settings(con, settings_with(), None, AS_OF)
-    for table in ("scorecard", "scorecard_bands", "scorecard_band_values"):
+    for table in settings_tables.CARD_TABLES:
         assert rows(con, f"select count(*) from settings.{table}") == [(0,)]
 
 
-def test_card__is_one_row_with_its_curve_and_limits(con: duckdb.DuckDBPyConnection) -> None:
+def test_card__of_the_first_form_is_one_row_with_its_curve_as_a_table(con: duckdb.DuckDBPyConnection) -> None:
+    """Its points are 3 and 3 for any account: one total, with the probability and interval of the line there."""
     settings = settings_with()
     write_settings(con, settings, stored_card(settings), AS_OF)
     assert rows(con, "from settings.scorecard") == [
         (
-            *("v3", datetime(2026, 11, 1, 10), datetime(2026, 11, 2, 9), "Learnt from 40 deals. AUC 0.7.", 0.25),
-            *(-1.5, 0.03, 0.01, -0.0001, 0.00001),
+            *("v3", datetime(2026, 11, 1, 10), datetime(2026, 11, 1, 9), datetime(2026, 11, 2, 9)),
+            *("Learnt from 40 deals. AUC 0.7.", 0.25, 40, 10, None, "sigmoid", 6, 6),
             *(40, 10, -5, 30, 20, 0),
         )
     ]
+    ((version, points, *probabilities),) = rows(con, "from settings.scorecard_calibration")
+    assert (version, points) == ("v3", 6)
+    half = 1.645 * math.sqrt(0.01 + 2 * 6 * -0.0001 + 36 * 0.00001)
+    for found, log_odds in zip(probabilities, (-1.32, -1.32 - half, -1.32 + half), strict=True):
+        assert found == pytest.approx(1 / (1 + math.exp(-log_odds)), abs=1e-9)
+    assert rows(con, "select distinct segment, account_count, is_pinned, evidence from settings.scorecard_bands") == [
+        ("", None, False, None)
+    ]
+    for part in ("segments", "pairs", "criteria"):
+        assert rows(con, f"from settings.scorecard_{part}") == []
+
+
+def test_card__has_segments_pairs_its_calibration_and_evidence(con: duckdb.DuckDBPyConnection) -> None:
+    settings = settings_with(region={"kind": "explicit", "attribute": "region", "type": "category"})
+    write_settings(con, settings, card_with_segments(settings), AS_OF)
+    keys = dict(rows(con, "select distinct criterion, criterion_key from settings.scorecard_bands"))
+    assert keys["region"] == criterion_key("region", settings.criteria["region"].definition())
+    assert rows(con, "from settings.scorecard_pairs") == [
+        ("v4", keys["region_employees"], keys["region"], keys["employees"])
+    ]
+    assert keys["region_employees"] not in {
+        key for (key,) in rows(con, "select criterion_key from settings.criteria")
+    }, "a pair is made of located bands, not of a feature of its own"
+    assert rows(con, "from settings.scorecard_segments") == [("v4", keys["region"], 1, "north")]
+    assert rows(
+        con, "select segment, count(*), sum(points), bool_or(is_pinned) from settings.scorecard_bands group by 1"
+    ) == [
+        ("", 7, 18, False),
+        ("north", 7, 63, True),
+    ]
+    assert rows(con, "from settings.scorecard_band_values order by value") == [
+        ("v4", keys["region_employees"], "1|1", 1),
+        ("v4", keys["region"], "bremen", 1),
+        ("v4", keys["region"], "kiel", 1),
+    ], "values stand once, not once per segment"
+    assert rows(con, "from settings.scorecard_calibration") == [
+        ("v4", -1, 0.1, 0.05, 0.2),
+        ("v4", 0, 0.2, 0.1, 0.3),
+        ("v4", 1, 0.4, 0.3, 0.5),
+    ]
+    assert rows(con, "select lowest_points, highest_points, segment_by from settings.scorecard") == [(-1, 1, "region")]
+    assert rows(con, "from settings.scorecard_criteria") == [
+        ("v4", "region", 38, 0.6, 0.1, 0.01, 0.02, True, "as believed"),
+        ("v4", "employees", 0, None, None, None, None, None, None),
+    ]
+
+
+def test_shadows__have_tables_of_their_own_and_their_features_are_computed(con: duckdb.DuckDBPyConnection) -> None:
+    settings = settings_with()
+    other = settings_with(region={"kind": "explicit", "attribute": "region", "type": "category"})
+    shadows = [card_with_segments(other), stored_card(settings, "v5")]
+    write_settings(con, settings, stored_card(settings), AS_OF, shadows)
+    versions = "select distinct scorecard_version from settings.{} order by 1"
+    assert rows(con, versions.format("scorecard")) == [("v3",)]
+    for part in ("", "_bands", "_band_values", "_calibration"):
+        assert rows(con, versions.format(f"shadow_scorecard{part}")) == [("v4",), ("v5",)]
+        assert rows(con, versions.format(f"scorecard{part}")) == [("v3",)]
+    for part in ("_segments", "_pairs"):
+        assert rows(con, versions.format(f"shadow_scorecard{part}")) == [("v4",)]
+    found = rows(con, "select criterion, is_current, is_active, is_shadow from settings.criteria order by 1")
+    assert found == [
+        ("employees", True, True, True),
+        ("endless", True, True, True),
+        ("last_touch", True, True, True),
+        ("region", False, False, True),
+        ("views", True, True, True),
+    ]
+
+
+def test_out_of_fold_points__are_those_that_the_fit_kept(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    file = tmp_path / "v3.parquet"
+    con.execute(
+        "copy (select * from (values ('d1', 12, -3, 1), ('d2', null, null, 0)) "
+        f"as t (spine_id, fit_points, engagement_points, is_won)) to '{file}' (format parquet)"
+    )
+    settings = settings_with()
+    card = dataclasses.replace(stored_card(settings), training_rows=file)
+    write_settings(con, settings, card, AS_OF)
+    assert rows(con, "from settings.out_of_fold_points") == [("d1", 12, -3)]
+    write_settings(con, settings, stored_card(settings), AS_OF)
+    assert rows(con, "from settings.out_of_fold_points") == []
+
+
+def test_write__in_a_transaction_of_the_caller_is_undone_with_it(con: duckdb.DuckDBPyConnection) -> None:
+    settings = settings_with()
+    write_settings(con, settings, stored_card(settings), AS_OF)
+    con.execute("begin")
+    write_settings(con, settings, stored_card(settings, "v9"), AS_OF, in_transaction=True)
+    assert rows(con, "select scorecard_version from settings.scorecard") == [("v9",)]
+    con.execute("rollback")
+    assert rows(con, "select scorecard_version from settings.scorecard") == [("v3",)]
 
 
 def test_bands__have_their_edges_in_exact_millionths_without_a_gap(con: duckdb.DuckDBPyConnection) -> None:
@@ -196,7 +400,7 @@ def test_bands__have_their_edges_in_exact_millionths_without_a_gap(con: duckdb.D
         (2, 10_000, 1_234_567_891),
         (3, 1_234_567_891, HIGHEST_MICRO),
     ]
-    assert rows(con, "select * exclude (criterion_key) from settings.scorecard_band_values order by 1") == [
+    assert rows(con, "select value, band_no from settings.scorecard_band_values order by 1") == [
         ("food", 0),
         ("retail", 0),
     ]

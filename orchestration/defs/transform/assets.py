@@ -12,12 +12,11 @@ from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
 from orchestration.defs.ingest.assets import raw_key
 from orchestration.defs.resources import Dbt, WriterLock
+from orchestration.lib.settings_tables import CARD_TABLES
 
 #: Models that join the active card. All others can be built before there is one.
 AFTER_THE_CARD = "tag:after_the_card"
 
-#: Settings tables that belong to the card and not to scorecard.yml.
-_CARD_TABLES = {"scorecard", "scorecard_bands", "scorecard_band_values"}
 _GROUPS = {"staging": "staging", "intermediate": "intermediate", "features": "features", "marts": "marts"}
 
 
@@ -31,7 +30,7 @@ class Translator(DagsterDbtTranslator):
         if dbt_resource_props["resource_type"] == "source":
             source, table = dbt_resource_props["source_name"], dbt_resource_props["name"]
             if source == "settings":
-                return dg.AssetKey("active_scorecard" if table in _CARD_TABLES else "scoring_settings")
+                return dg.AssetKey("active_scorecard" if table in CARD_TABLES else "scoring_settings")
             if source in ("raw", "quarantine"):
                 return raw_key(table.removesuffix("__custom"))
             return raw_key("crm__accounts")  # `load` is written with every raw table; one of them stands for all
@@ -66,7 +65,7 @@ def build_transform_assets(manifest: Mapping[str, Any]) -> list[dg.AssetsDefinit
             node = manifest["nodes"].get(result.unique_id)
             if node is None:
                 continue
-            if not result.is_good and result.status != "skipped":
+            if not result.is_good and result.status not in ("skipped", "warn"):
                 broken.append(f"{node['resource_type']} {node['name']}: {result.message or result.status}")
             if node["resource_type"] == "test":
                 check = get_asset_check_key_for_test(manifest, translator, result.unique_id, None)
@@ -75,6 +74,7 @@ def build_transform_assets(manifest: Mapping[str, Any]) -> list[dg.AssetsDefinit
                         asset_key=check.asset_key,
                         check_name=check.name,
                         passed=result.is_good,
+                        severity=dg.AssetCheckSeverity.WARN if result.status == "warn" else dg.AssetCheckSeverity.ERROR,
                         description=result.message or None,
                         metadata={"failures": result.failures or 0},
                     )

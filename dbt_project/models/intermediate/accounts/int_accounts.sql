@@ -42,6 +42,10 @@ select
     current_accounts.*,
     coalesce(won_deals.won_deal_count, 0) as won_deal_count,
     coalesce(won_deals.won_amount, 0) as won_amount,
-    coalesce(won_deals.won_amount_count, 0) as won_amount_count
+    coalesce(won_deals.won_amount_count, 0) as won_amount_count,
+    -- The digest of name and key draws the accounts: always the same ones, and others under another name.
+    holdout.share_pct > 0
+    and {{ dbt.hash("holdout.holdout_name || ' ' || current_accounts.account_id") }} < holdout.hash_below as is_holdout
 from current_accounts
+cross join {{ source('settings', 'holdout') }} as holdout
 left join won_deals on current_accounts.account_id = won_deals.account_id

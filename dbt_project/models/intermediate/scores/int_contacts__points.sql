@@ -1,1 +1,1 @@
-{{ points_of([ref('ftr_contacts__implicit')]) }}
+{{ points_of([ref('ftr_contacts__implicit')], segments_from=ref('int_contacts__segments')) }}

@@ -1,5 +1,6 @@
 select
     scorecard_version,
+    segment,
     criterion,
     kind,
     cast(band_no as integer) as band_no,
@@ -12,5 +13,8 @@ select
     weight_high,
     cast(deal_count as bigint) as deal_count,
     cast(won_count as bigint) as won_count,
-    data_share_pct
+    data_share_pct,
+    cast(account_count as bigint) as account_count,
+    is_pinned,
+    evidence
 from {{ source('settings', 'scorecard_bands') }}

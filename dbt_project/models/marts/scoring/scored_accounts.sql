@@ -31,6 +31,7 @@ typical_deal as (
 totals as (
     select
         account_id,
+        max(segment) as segment,
         cast(sum(case when kind = 'explicit' then points else 0 end) as bigint) as fit_points,
         cast(sum(case when kind = 'implicit' then points else 0 end) as bigint) as engagement_points,
         cast(sum(case when kind = 'adjustment' then points else 0 end) as bigint) as adjustment_points,
@@ -65,19 +66,27 @@ graded as (
         totals.*,
         {{ fit_grade('totals.fit_points', 'card') }} as fit_grade,
         {{ engagement_level('totals.engagement_points', 'card') }} as engagement_level,
-        {{ win_probability('totals.fit_points + totals.engagement_points', 'card') }} as win_probability,
-        {{ win_probability('totals.fit_points + totals.engagement_points', 'card', -1.645) }} as win_probability_low,
-        {{ win_probability('totals.fit_points + totals.engagement_points', 'card', 1.645) }} as win_probability_high
+        calibration.win_probability,
+        calibration.win_probability_low,
+        calibration.win_probability_high
     from totals
     cross join card
+    inner join {{ source('settings', 'scorecard_calibration') }} as calibration
+        on
+            card.scorecard_version = calibration.scorecard_version
+            and {{ calibrated_points('totals.fit_points + totals.engagement_points', 'card') }} = calibration.points
 ),
 
 ranked as (
     select
         graded.*,
-        row_number() over (order by graded.total_points desc, graded.account_id) as rank_no,
-        count(*) over () as scored_count
+        accounts.is_holdout,
+        row_number() over (
+            partition by accounts.is_holdout order by graded.total_points desc, graded.account_id
+        ) as rank_no,
+        count(*) over (partition by accounts.is_holdout) as ranked_count
     from graded
+    inner join accounts on graded.account_id = accounts.account_id
 )
 
 select
@@ -86,6 +95,7 @@ select
     accounts.owner_id,
     states.state,
     states.state_reason,
+    ranked.segment,
     ranked.fit_points,
     ranked.engagement_points,
     ranked.adjustment_points,
@@ -93,7 +103,8 @@ select
     ranked.fit_grade,
     ranked.engagement_level,
     ranked.fit_grade || ranked.engagement_level as cell,
-    actions.next_action,
+    case when not accounts.is_holdout then actions.next_action end as next_action,
+    accounts.is_holdout,
     ranked.win_probability,
     ranked.win_probability_low,
     ranked.win_probability_high,
@@ -103,8 +114,11 @@ select
         * (cast(accounts.won_amount as double) + 5 * cast(typical_deal.mean_amount as double))
         / (accounts.won_amount_count + 5) as decimal(18, 2)
     ) as expected_value,
-    cast(ranked.rank_no as bigint) as {{ adapter.quote('rank') }},
-    cast(100.0 * (ranked.scored_count - ranked.rank_no) / ranked.scored_count as double) as percentile,
+    case when not accounts.is_holdout then cast(ranked.rank_no as bigint) end as {{ adapter.quote('rank') }},
+    case
+        when not accounts.is_holdout
+            then cast(100.0 * (ranked.ranked_count - ranked.rank_no) / ranked.ranked_count as double)
+    end as percentile,
     reasons.top_reasons,
     card.scorecard_version,
     refresh.as_of_at

@@ -1,0 +1,1 @@
+{{ explicit_features(ref('int_spine__account_months')) }}

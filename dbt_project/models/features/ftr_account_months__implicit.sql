@@ -1,0 +1,1 @@
+{{ implicit_features(ref('int_spine__account_months')) }}
