@@ -20,6 +20,7 @@ COMMANDS = {
     "generate": ("orchestration.cli.demo", "Land a demo company's data, of any size, in the workspace."),
     "refresh": ("orchestration.cli.run", "Load what is new, score every account, publish."),
     "fit": ("orchestration.cli.run", "Fit a new scorecard version, then refresh."),
+    "weights": ("orchestration.cli.weights", "List, compare, tune, preview and activate scorecard versions."),
     "serve": ("orchestration.cli.run", "Run the web page and the schedules on this machine."),
     "report": ("orchestration.cli.show", "Show the top accounts, the matrix and the forecast."),
     "explain": ("orchestration.cli.show", "Show every point of one account and its evidence."),

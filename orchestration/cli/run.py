@@ -68,7 +68,7 @@ def fit(workspace: Workspace, as_of: str, activate: bool, note: str, quiet: bool
         raise click.UsageError("--activate needs --note: say why this version is to score from now on")
     config = {
         **_config(as_of, False),
-        "fitted_scorecard": {"activate": activate, "note": note or "fit by hand"},
+        "fitted_scorecard": {"mode": "activate" if activate else "draft", "note": note or "fit by hand"},
     }
     finish(run_job(workspace.require(), FIT_JOB, config=config, quiet=quiet))
 

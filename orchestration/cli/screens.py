@@ -25,6 +25,10 @@ def percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.0f} %"
 
 
+def figure(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
 def money(value: Any) -> str:
     return "" if value is None else f"{float(value):,.0f}"
 

@@ -1,20 +1,31 @@
 """From the warehouse's features to a fitted scorecard version: reads the training rows, calls `ml`, stores the result.
 
-How weights are fitted is in `ml`; what a feature is, in the dbt project. Here the two meet.
+How weights are fitted is in `ml`; what a feature is, in the dbt project. Here the two meet: once for a fit by the settings, once
+for a refit of a card round a person's choices.
 """
 
 from __future__ import annotations
 
 import getpass
+import hashlib
+import io
+import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import duckdb
 
-from orchestration.lib.card_store import active_card, save_card, save_settings_copy, set_state
+from orchestration.lib.card_store import (
+    StoredCard,
+    active_card,
+    save_card,
+    save_settings_copy,
+    set_state,
+)
+from orchestration.lib.errors import UserError
 from orchestration.lib.scorecard_settings import (
     GRADES,
     LEVELS,
@@ -23,31 +34,83 @@ from orchestration.lib.scorecard_settings import (
     Levels,
     ScorecardSettings,
     criterion_key,
+    fitted_criteria,
+    protected_criteria,
 )
 from orchestration.lib.workspace import Workspace
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
-    from ml.card import Card, CardSpec
+    from ml.card import Card, CardSpec, Choices
+    from ml.scorecard import Fitted
 
 #: Folds and bootstraps must come out the same for the same deals.
 FIT_SEED = 20_260_101
 
+#: draft: nothing changes. activate: by a person's word. automatic: by the figures, as `activation` in scorecard.yml allows.
+Mode = Literal["draft", "activate", "automatic"]
+
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+#: Where the spine of each target stands, and the features as of it.
+SPINES = {"deal_won": "deals", "account_wins": "account_months"}
+
 
 @dataclass(frozen=True)
 class FitResult:
-    """A stored fit."""
+    """A stored fit.
+
+    Attributes
+    ----------
+    reason : why it is active, or why it is not.
+    """
 
     version: str
     is_active: bool
     card: Card
     run_id: str
+    reason: str
 
 
-def card_spec(settings: ScorecardSettings) -> CardSpec:
-    """The settings' criteria as `ml` takes them. Categories are lower case, as the features are."""
-    from ml.card import BandSpec, CardSpec, CriterionSpec
+@dataclass(frozen=True)
+class TrainingRows:
+    """What a fit learns from: one row per closed deal (or account and month), in the order of spine_id.
+
+    Attributes
+    ----------
+    features : index spine_id, one column per criterion
+    won : 0 or 1
+    closed_at : when the outcome stood
+    """
+
+    features: pd.DataFrame
+    won: np.ndarray
+    closed_at: np.ndarray
+
+
+def fit_mode(text: str) -> Mode:
+    """The mode of this name.
+
+    Raises
+    ------
+    UserError
+        There is none.
+    """
+    for mode in MODES:
+        if mode == text:
+            return mode
+    raise UserError(f"the mode of a fit is one of {', '.join(MODES)} (value: {text!r})")
+
+
+def card_spec(settings: ScorecardSettings, choices: Choices | None = None) -> CardSpec:
+    """The settings' criteria as `ml` takes them, with the choices of people that still apply to them.
+
+    Categories are lower case, as the features are. Criteria on protected attributes are left out unless the settings
+    say that they are used.
+    """
+    from ml.card import BandSpec, CardSpec, Choices, CriterionSpec
 
     def bands_of(criterion: Criterion) -> tuple[BandSpec, ...] | None:
         if criterion.bands == "auto":
@@ -55,16 +118,24 @@ def card_spec(settings: ScorecardSettings) -> CardSpec:
         if criterion.type == "category":
             listed = [band for band in criterion.bands if band.values is not None]
             return tuple(
-                BandSpec(label=b.label, values=tuple(v.strip().lower() for v in b.values or ()), points=b.points)
+                BandSpec(
+                    label=b.label,
+                    values=tuple(v.strip().lower() for v in b.values or ()),
+                    points=b.points,
+                    is_pinned=b.pin,
+                )
                 for b in listed
             )
         lower: float | None = None
         specs = []
         for band in criterion.bands:
-            specs.append(BandSpec(label=band.label, lower=lower, upper=band.below, points=band.points))
+            specs.append(
+                BandSpec(label=band.label, lower=lower, upper=band.below, points=band.points, is_pinned=band.pin)
+            )
             lower = band.below
         return tuple(specs)
 
+    used = fitted_criteria(settings)
     criteria = tuple(
         CriterionSpec(
             name=name,
@@ -77,27 +148,88 @@ def card_spec(settings: ScorecardSettings) -> CardSpec:
             if criterion.type == "category" and criterion.bands != "auto"
             else 0,
             whole_numbers=criterion.measure == "days_since_last" or None,
+            sign=criterion.sign,
+            insist=criterion.insist,
         )
-        for name, criterion in settings.criteria.items()
+        for name, criterion in used.items()
     )
     return CardSpec(
         criteria=criteria,
         belief_deals=settings.beliefs.deals,
         expected_win_rate=settings.beliefs.base_win_rate,
+        segment_by=settings.segments.by,
+        max_pairs=settings.pairs.most,
+        choices=applicable(choices or Choices(), used),
     )
 
 
-def read_features(con: duckdb.DuckDBPyConnection, settings: ScorecardSettings, subject: str) -> pd.DataFrame:
-    """One column per criterion of `scorecard.yml`, one row per spine row, indexed by spine_id, in its order.
+def refit_spec(settings: ScorecardSettings, card: Card, choices: Choices) -> CardSpec:
+    """What refits a card round choices: its own criteria and bands, the settings' beliefs."""
+    from ml.card import BandSpec, CardSpec, CriterionSpec
+
+    pairs = {pair.name for pair in card.pairs}
+    bands = {b.name: b for b in card.criterion_bands() if b.name not in pairs}
+    criteria = []
+    for name, its in bands.items():
+        listed = [band for band in its.bands if band.band_type in ("range", "values")]
+        other = [band.expert_points for band in its.bands if band.band_type == "other"]
+        criteria.append(
+            CriterionSpec(
+                name=name,
+                kind=its.kind,
+                value_type=its.value_type,
+                bands=tuple(BandSpec(b.label, b.lower, b.upper, b.values, b.expert_points) for b in listed),
+                missing_points=its.bands[-1].expert_points,
+                monotone=settings.criteria[name].monotone if name in settings.criteria else None,
+                other_points=other[0] if other else 0,
+                # A person looks at a card with this criterion and changes it: the leak guard has had its say.
+                insist=True,
+            )
+        )
+    return CardSpec(
+        criteria=tuple(criteria),
+        belief_deals=settings.beliefs.deals,
+        expected_win_rate=settings.beliefs.base_win_rate,
+        segment_by=card.segment_by,
+        max_pairs=settings.pairs.most if card.pairs else 0,
+        choices=replace(choices, locked_bands={**bands, **choices.locked_bands}),
+    )
+
+
+def applicable(choices: Choices, names: Mapping[str, Any]) -> Choices:
+    """Those of the choices whose criteria are still scored."""
+    from ml.card import Choices
+
+    return Choices(
+        pins=tuple(pin for pin in choices.pins if pin.criterion in names),
+        signs={name: sign for name, sign in choices.signs.items() if name in names},
+        locked_bands={name: bands for name, bands in choices.locked_bands.items() if name in names},
+    )
+
+
+def definitions_of(settings: ScorecardSettings) -> dict[str, dict[str, Any]]:
+    """Criterion -> its key and definition, as a version keeps them."""
+    return {
+        name: {"criterion_key": criterion_key(name, c.definition()), "definition": c.definition()}
+        for name, c in fitted_criteria(settings).items()
+    }
+
+
+def read_features(
+    con: duckdb.DuckDBPyConnection, definitions: Mapping[str, Mapping[str, Any]], subject: str
+) -> pd.DataFrame:
+    """One column per criterion, one row per spine row, indexed by spine_id, in its order.
 
     Parameters
     ----------
-    subject : "deals" or "accounts"
+    definitions : criterion -> criterion_key and definition, see `definitions_of`
+    subject : "deals", "account_months" or "accounts"
     """
     columns = []
-    for name, criterion in settings.criteria.items():
-        key = criterion_key(name, criterion.definition()).replace("'", "''")
-        value = "value_text" if criterion.type == "category" else "cast(value_micro as double) / 1000000"
+    for name, stored in definitions.items():
+        key = stored["criterion_key"].replace("'", "''")
+        is_category = stored["definition"]["value_type"] == "category"
+        value = "value_text" if is_category else "cast(value_micro as double) / 1000000"
         columns.append(f"max(case when criterion_key = '{key}' then {value} end) as \"{name}\"")
     return (
         con.execute(
@@ -117,53 +249,105 @@ def read_features(con: duckdb.DuckDBPyConnection, settings: ScorecardSettings, s
     )
 
 
+def read_training_rows(
+    con: duckdb.DuckDBPyConnection, settings: ScorecardSettings, definitions: Mapping[str, Mapping[str, Any]]
+) -> TrainingRows:
+    """The rows with an outcome and their features, by the label definition of the settings."""
+    subject = SPINES[settings.label.target]
+    spine = con.execute(
+        f"""
+        select spine_id, is_won, closed_at from intermediate.int_spine__{subject}
+        where is_won is not null order by spine_id
+        """
+    ).df()
+    features = read_features(con, definitions, subject).reindex(spine["spine_id"])
+    return TrainingRows(features, spine["is_won"].to_numpy(), spine["closed_at"].to_numpy())
+
+
 def fit_scorecard(
     con: duckdb.DuckDBPyConnection,
     workspace: Workspace,
     settings: ScorecardSettings,
     *,
-    activate: bool,
+    mode: Mode,
     note: str,
     progress: Callable[[str], None],
 ) -> FitResult:
-    """Fit a card on the closed deals, log it, land it as a draft, and activate it if asked or if it is the first.
+    """Fit a card by the settings on the closed deals and land it as a version; activate it if `mode` and the figures say so.
+
+    The first version is always activated: there is none to compare it with.
 
     Parameters
     ----------
     con : connection to the warehouse, with features built for the criteria of `settings`
     """
-    from ml.scorecard import fit_card
-    from ml.tracking import log_card, set_alias
+    from ml.card import Choices
+    from ml.scorecard import fit
 
-    spine = con.execute(
-        "select spine_id, is_won, closed_at from intermediate.int_spine__deals where is_won is not null order by spine_id"
-    ).df()
-    features = read_features(con, settings, "deals").reindex(spine["spine_id"])
-    population = read_features(con, settings, "accounts")
-    as_of_at = con.execute("select as_of_at from settings.refresh").fetchall()[0][0]
-    progress(f"fitting on {len(spine):,} closed deals, {int(spine['is_won'].sum()):,} of them won")
-    card = fit_card(
-        card_spec(settings),
-        features,
-        spine["is_won"],
-        spine["closed_at"],
+    parent = active_card(workspace)
+    definitions = definitions_of(settings)
+    rows = read_training_rows(con, settings, definitions)
+    population = read_features(con, definitions, "accounts")
+    champion = _card_of(parent)
+    left_out = () if settings.protected.use else protected_criteria(settings)
+    if left_out:
+        progress(f"left out, being protected attributes: {', '.join(left_out)}")
+    progress(f"fitting on {len(rows.won):,} closed deals, {int(rows.won.sum()):,} of them won")
+    spec = card_spec(settings, champion.choices if champion else Choices())
+    fitted = fit(
+        spec,
+        rows.features,
+        rows.won,
+        rows.closed_at,
         seed=FIT_SEED,
         population=population,
     )
-    run_id, registered_version = log_card(
+    save_settings_copy(workspace, workspace.scorecard_file)
+    version, run_id, registered = store_version(
+        con, workspace, settings, fitted, rows, definitions, note=note, parent=parent, population=population
+    )
+    verdict = activation_verdict(workspace, settings, spec, rows, parent, champion, mode=mode, note=note, con=con)
+    if verdict.activate:
+        set_state(workspace, version, "active", author=author(), note=verdict.reason)
+    _set_alias(workspace, registered, is_active=verdict.activate)
+    for sentence in fitted.card.verdict:
+        progress(sentence)
+    progress(f"scorecard {version} is {'active' if verdict.activate else 'a draft'}: {verdict.reason}")
+    return FitResult(version, verdict.activate, fitted.card, run_id, verdict.reason)
+
+
+def store_version(
+    con: duckdb.DuckDBPyConnection,
+    workspace: Workspace,
+    settings: ScorecardSettings,
+    fitted: Fitted,
+    rows: TrainingRows,
+    definitions: Mapping[str, Mapping[str, Any]],
+    *,
+    note: str,
+    parent: StoredCard | None,
+    population: pd.DataFrame,
+) -> tuple[str, str, int]:
+    """Log a fit in MLflow and land it as a draft: version, run id, MLflow's version."""
+    from ml.tracking import log_card
+
+    card = fitted.card
+    as_of_at = con.execute("select as_of_at from settings.refresh").fetchall()[0][0]
+    label = settings.label.definition()
+    run_id, registered = log_card(
         card,
         tracking_dir=workspace.mlflow,
         params={
-            "deals": len(spine),
-            "criteria": len(settings.criteria),
+            "deals": len(rows.won),
+            "criteria": len(definitions),
             "as_of_at": as_of_at.isoformat(),
             "seed": FIT_SEED,
+            "label": label_version(label),
         },
         tags={"note": note},
     )
     scored = con.execute("select account_id from intermediate.int_accounts__states where state = 'scored'").fetchall()
-    parent = active_card(workspace)
-    save_settings_copy(workspace, workspace.scorecard_file)
+    used = {band.criterion for band in card.bands}
     version = save_card(
         workspace,
         {
@@ -173,24 +357,146 @@ def fit_scorecard(
             "note": note,
             "parent": parent.version if parent else None,
             "mlflow_run_id": run_id,
-            "mlflow_version": registered_version,
-            "criteria": {
-                name: {"criterion_key": criterion_key(name, c.definition()), "definition": c.definition()}
-                for name, c in settings.criteria.items()
-            },
+            "mlflow_version": registered,
+            # Criteria that the leak guard left out are not part of the card.
+            "criteria": {name: dict(stored) for name, stored in definitions.items() if name in used},
+            "label": {"version": label_version(label), "definition": label},
             "matrix": matrix_limits(settings, card, population.loc[[row[0] for row in scored]]),
             "card": card.to_document(),
         },
+        training_rows=to_parquet(training_frame(fitted, rows)) if len(rows.won) else None,
     )
-    is_active = activate or parent is None
-    if is_active:
-        reason = note if activate else "the first card: there is none to compare it with"
-        set_state(workspace, version, "active", author=author(), note=reason)
-    set_alias(registered_version, "champion" if is_active else "challenger", tracking_dir=workspace.mlflow)
-    for sentence in card.verdict:
-        progress(sentence)
-    progress(f"scorecard {version} is {'active' if is_active else 'a draft; activate it with: scoring fit --activate'}")
-    return FitResult(version, is_active, card, run_id)
+    return version, run_id, registered
+
+
+def training_frame(fitted: Fitted, rows: TrainingRows) -> pd.DataFrame:
+    """The deals of a fit: spine_id, is_won, closed_at, their points out of fold (null where there are none) and the
+    place of their band per criterion."""
+    import pandas as pd
+
+    from ml.edits import BAND_PREFIX
+
+    columns: dict[str, Any] = {
+        "spine_id": rows.features.index.astype(str),
+        "is_won": rows.won.astype("int8"),
+        "closed_at": pd.to_datetime(rows.closed_at).astype("datetime64[us]"),
+    }
+    for name in ("fit_points", "engagement_points"):
+        values = [None] * len(rows.won) if fitted.out_of_fold is None else fitted.out_of_fold[name].to_numpy()
+        columns[name] = pd.array(values, dtype="Int64")
+    for name, numbers in fitted.band_numbers.items():
+        columns[f"{BAND_PREFIX}{name}"] = numbers.to_numpy(dtype="int16")
+    return pd.DataFrame(columns)
+
+
+def to_parquet(frame: pd.DataFrame) -> bytes:
+    """The frame as Parquet that every engine reads."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False, compression="zstd")
+    return buffer.getvalue()
+
+
+def label_version(definition: Mapping[str, Any]) -> str:
+    """A short name of a label definition: the same for the same definition."""
+    return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:8]
+
+
+# --------------------------------------------------------------------------- which version scores
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a new version becomes active, and why; the comparison behind it, where there was one."""
+
+    activate: bool
+    reason: str
+    comparison: dict[str, Any] = field(default_factory=dict)
+
+
+def activation_verdict(
+    workspace: Workspace,
+    settings: ScorecardSettings,
+    spec: CardSpec,
+    rows: TrainingRows,
+    parent: StoredCard | None,
+    champion: Card | None,
+    *,
+    mode: Mode,
+    note: str,
+    con: duckdb.DuckDBPyConnection,
+) -> Verdict:
+    """What is to become of a new version.
+
+    An automatic fit replaces the active card when it is not worse on the deals that closed since that card was fitted (the
+    challenger's method is fitted again without them), or when the active card is older than the settings allow. Bad
+    health of the data holds the last good card: what was learnt from a broken source is not put to use by a machine.
+    """
+    if parent is None or champion is None:
+        return Verdict(True, note if mode == "activate" else "the first card: there is none to compare it with")
+    if mode == "activate":
+        return Verdict(True, note)
+    by_hand = f"activate it with: scoring weights activate VERSION --note WHY (active is {parent.version})"
+    if mode == "draft":
+        return Verdict(False, by_hand)
+    if not settings.activation.automatic:
+        return Verdict(False, f"automatic activation is off in scorecard.yml; {by_hand}")
+    sick = failed_health_checks(con)
+    if sick:
+        return Verdict(False, f"{parent.version} is held because of bad health: {'; '.join(sick[:3])}")
+    fitted_at = datetime.fromisoformat(parent.document["as_of_at"])
+    as_of_at = con.execute("select as_of_at from settings.refresh").fetchall()[0][0]
+    age_days = (as_of_at - fitted_at).days
+    if age_days >= settings.activation.oldest_days:
+        return Verdict(
+            True, f"{parent.version} is {age_days} days old, and {settings.activation.oldest_days} is the limit"
+        )
+    missing = sorted(set(parent.document["criteria"]) - set(rows.features.columns))
+    if missing:
+        return Verdict(
+            False, f"not comparable with {parent.version}, which scores {', '.join(missing)} as well; {by_hand}"
+        )
+    import pandas as pd
+
+    from ml.evaluate import compare_on_later_deals
+    from ml.scorecard import fit
+
+    closed_at = pd.Series(rows.closed_at, index=rows.features.index)
+
+    def challenger(X: pd.DataFrame, won: np.ndarray) -> Card:
+        return fit(spec, X, won, closed_at.loc[X.index], seed=FIT_SEED, with_evaluation=False).card
+
+    found = compare_on_later_deals(
+        challenger, champion, rows.features, rows.won, rows.closed_at, champion_fitted_at=fitted_at, seed=FIT_SEED
+    )
+    return Verdict(found["decision"] == "not_worse", found["sentence"], found)
+
+
+def failed_health_checks(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """Messages of the checks that failed when the marts were last built; none before that."""
+    built = con.execute(
+        "select count(*) from duckdb_tables() where schema_name = 'marts' and table_name = 'model_health'"
+    ).fetchall()[0][0]
+    if not built:
+        return []
+    # A card that is old or drifts is mended by a new one; only a broken source makes a new one wrong.
+    return [
+        row[0]
+        for row in con.execute(
+            "select message from marts.model_health where status = 'fail' and check_name = 'silence' order by subject"
+        ).fetchall()
+    ]
+
+
+def _card_of(stored: StoredCard | None) -> Card | None:
+    from ml.card import Card
+
+    return None if stored is None else Card.from_document(stored.document["card"])
+
+
+def _set_alias(workspace: Workspace, registered: int, *, is_active: bool) -> None:
+    from ml.tracking import set_alias
+
+    set_alias(registered, "champion" if is_active else "challenger", tracking_dir=workspace.mlflow)
 
 
 def matrix_limits(settings: ScorecardSettings, card: Card, accounts: pd.DataFrame) -> dict[str, dict[str, int]]:

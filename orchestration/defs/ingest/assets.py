@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from orchestration.defs.resources import ScoringWorkspace, WriterLock
-from orchestration.lib.card_store import active_card
+from orchestration.lib.card_store import active_card, shadow_cards
 from orchestration.lib.contracts import Contract, load_contracts
 from orchestration.lib.errors import UserError
 from orchestration.lib.scorecard_settings import read_scorecard_settings
@@ -139,7 +139,7 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
         # Taken after loading: what arrived for this refresh is part of it.
         as_of_at = parse_moment(config.as_of) if config.as_of else datetime.now(UTC).replace(tzinfo=None)
         with open_warehouse(home) as connection:
-            write_settings(connection, settings, active_card(home), as_of_at)
+            write_settings(connection, settings, active_card(home), as_of_at, shadow_cards(home))
         context.log.info(f"as of {as_of_at:%Y-%m-%d %H:%M:%S} UTC")
         return dg.MaterializeResult(metadata={"as_of_at": as_of_at.isoformat(), "criteria": len(settings.criteria)})
 

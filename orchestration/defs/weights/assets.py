@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import dagster as dg
 
 from orchestration.defs.resources import ScoringWorkspace, WriterLock
-from orchestration.lib.card_store import active_card
+from orchestration.lib.card_store import active_card, shadow_cards
 from orchestration.lib.contracts import Contract
 from orchestration.lib.scorecard_settings import read_scorecard_settings
 from orchestration.lib.settings_tables import write_settings
 from orchestration.lib.signals import known_signals
-from orchestration.lib.training import fit_scorecard
+from orchestration.lib.training import fit_mode, fit_scorecard
 from orchestration.lib.warehouse import open_warehouse
 
 OWNERS = ["team:data-science"]
@@ -26,9 +26,9 @@ _FEATURES = [
 
 
 class FitConfig(dg.Config):
-    """activate: score with the new version from this run on. note: why it was made."""
+    """mode: "automatic" (active if the figures allow it), "draft" or "activate". note: why it was made."""
 
-    activate: bool = False
+    mode: str = "automatic"
     note: str = "scheduled fit"
 
 
@@ -55,7 +55,7 @@ def build_weights_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDef
                 connection,
                 home,
                 settings,
-                activate=config.activate,
+                mode=fit_mode(config.mode),
                 note=config.note,
                 progress=context.log.info,
             )
@@ -63,6 +63,7 @@ def build_weights_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDef
             metadata={
                 "scorecard_version": result.version,
                 "is_active": result.is_active,
+                "reason": result.reason,
                 "deals": result.card.deal_count,
                 "won": result.card.won_count,
                 "mlflow_run_id": result.run_id,
@@ -91,13 +92,13 @@ def build_weights_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDef
                     connection,
                     home,
                     settings,
-                    activate=False,
+                    mode="draft",
                     note="first refresh with accounts",
                     progress=context.log.info,
                 )
             card = active_card(home)
             if card is not None:
-                write_settings(connection, settings, card, as_of_at)
+                write_settings(connection, settings, card, as_of_at, shadows=shadow_cards(home))
         if card is None:
             context.log.info("no accounts have landed: there is nothing to score yet")
             return dg.MaterializeResult(metadata={"scorecard_version": "none"})
