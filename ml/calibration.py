@@ -7,9 +7,9 @@ table (`ml.card.Calibration`).
 Method. Under 1,000 closed deals a line in log-odds ("sigmoid", Platt 1999) with a prior on its level and
 slope: two figures are all that so few deals can teach. From 1,000 on also a curve that never falls
 ("isotonic"): log-odds piecewise linear between quantiles of the points, each slope at least 0 and drawn
-towards the line's. Of the two the one with the lower log loss in cross-validation is kept. Steps by pooled
-neighbours (scikit-learn's `IsotonicRegression`) were not taken: they promise 0 and 1 at the ends, hold no
-interval, and give accounts of different points the same probability.
+towards the line's. It is kept where its log loss in cross-validation is lower by more than a standard error.
+Steps by pooled neighbours (scikit-learn's `IsotonicRegression`) were not taken: they promise 0 and 1 at the
+ends, hold no interval, and give accounts of different points the same probability.
 """
 
 from __future__ import annotations
@@ -204,15 +204,21 @@ def _monotone_curve(deals: _Deals, prior: _Prior, line: _Curve) -> _Curve:
 
 
 def _curve_pays(points: np.ndarray, won: np.ndarray, prior: _Prior, seed: int) -> bool:
-    """Whether the curve's log loss on deals that it did not see is lower than the line's."""
+    """Whether the curve's log loss on deals that it did not see is lower than the line's, beyond doubt of one
+    standard error (Breiman's rule): on a true line the curve was taken in 7 of 30 trials of 1,000 deals without it.
+    """
     fold = np.random.default_rng(seed).permutation(len(points)) % FOLDS
-    gain = 0.0
+    gain = square = 0.0
     for number in range(FOLDS):
         seen, unseen = (_Deals.count(points[part], won[part]) for part in (fold != number, fold == number))
         line = _line(seen, prior)
-        curve = _monotone_curve(seen, prior, line)
-        gain += unseen.log_loss(line.log_odds(unseen.points)) - unseen.log_loss(curve.log_odds(unseen.points))
-    return gain > 0
+        curve = _monotone_curve(seen, prior, line).log_odds(unseen.points)
+        straight = line.log_odds(unseen.points)
+        if_won = log_expit(curve) - log_expit(straight)
+        if_lost = log_expit(-curve) - log_expit(-straight)
+        gain += float(unseen.wins @ if_won + unseen.losses @ if_lost)
+        square += float(unseen.wins @ if_won**2 + unseen.losses @ if_lost**2)
+    return gain > (square - gain**2 / len(points)) ** 0.5
 
 
 def calibrate(

@@ -537,21 +537,12 @@ def on_later_deals(
     if not origins or origins[-1].until != until or X.shape[1] == 0:
         return result
     rounds = _rounds(sum(int(origin.later.sum()) for origin in origins))
-    tested = [
-        _test_at(
-            origin,
-            fit,
-            X,
-            won,
-            closed_at,
-            active,
-            active_fitted_at,
-            None if origin is origins[-1] else ORIGIN_ROWS,
-            rounds,
-            seed + number,
+    tested = []
+    for number, origin in enumerate(origins):
+        most_rows = None if origin is origins[-1] else ORIGIN_ROWS
+        tested.append(
+            _test_at(origin, fit, X, won, closed_at, active, active_fitted_at, most_rows, rounds, seed + number)
         )
-        for number, origin in enumerate(reversed(origins))
-    ][::-1]
     last = tested[-1]
     rows = [test.row() for test in tested]
     for row, test in zip(rows, tested, strict=True):
