@@ -12,38 +12,53 @@
 
 create temp table card as
 with decision as (
-    select
-        content ->> 'scorecard_version' as version,
-        content ->> 'state' as state
+    select content ->> 'scorecard_version' as version
     from read_text(getvariable('landing') || '/scoring/activations/*.json')
+    where content ->> 'state' = 'active'
     order by filename desc
     limit 1
 )
 select version.content::json as document
 from read_text(getvariable('landing') || '/scoring/scorecards/*.json') as version
-inner join decision on version.content ->> 'scorecard_version' = decision.version and decision.state = 'active';
+inner join decision on version.content ->> 'scorecard_version' = decision.version;
 
 create temp table criterion as
+with listed as (
+    select key as criterion, value -> '$.definition' as definition, null as left_criterion, null as right_criterion
+    from card, json_each(document, '$.criteria')
+    union all
+    select pair ->> 'name', null, pair ->> 'left', pair ->> 'right'
+    from (select unnest(document -> '$.card.pairs[*]') as pair from card)
+),
+
+kinds as (
+    select distinct band ->> 'criterion' as criterion, band ->> 'kind' as kind
+    from (select unnest(document -> '$.card.bands[*]') as band from card)
+)
+
 select
-    row_number() over (order by key)::integer as criterion_no,
-    key as criterion,
-    value ->> '$.definition.kind' as kind,
-    value ->> '$.definition.value_type' as value_type,
-    value ->> '$.definition.attribute' as attribute,
-    value ->> '$.definition.measure' as measure,
-    value -> '$.definition.signals' as signals,
-    coalesce((value ->> '$.definition.half_life_days')::integer, 0) as half_life_days,
-    coalesce((value ->> '$.definition.window_days')::integer, 36500) as window_days,
-    (coalesce((value ->> '$.definition.cap_per_day')::double, 1e6) * 1e3)::bigint as cap_per_day_milli,
-    (coalesce((value ->> '$.definition.cap_per_person')::double, 1e9) * 1e6)::bigint as cap_per_person_micro
-from card, json_each(document, '$.criteria');
+    row_number() over (order by listed.criterion)::integer as criterion_no,
+    listed.criterion,
+    kinds.kind,
+    left_criterion,
+    right_criterion,
+    definition ->> '$.value_type' as value_type,
+    definition ->> '$.attribute' as attribute,
+    definition ->> '$.measure' as measure,
+    definition -> '$.signals' as signals,
+    coalesce((definition ->> '$.half_life_days')::integer, 0) as half_life_days,
+    coalesce((definition ->> '$.window_days')::integer, 36500) as window_days,
+    (coalesce((definition ->> '$.cap_per_day')::double, 1e6) * 1e3)::bigint as cap_per_day_milli,
+    (coalesce((definition ->> '$.cap_per_person')::double, 1e9) * 1e6)::bigint as cap_per_person_micro
+from listed
+inner join kinds on listed.criterion = kinds.criterion;
 
 -- Every signal that the card counts, as a small number; others only tell that an account is known.
 create temp table signal_key as
 select
     row_number() over (order by signal)::utinyint as signal_no,
     signal
-from (select distinct unnest(json_keys(signals)) as signal from criterion where kind = 'implicit');
+from (select distinct unnest(json_keys(signals)) as signal from criterion where signals is not null);
 
 create temp table signal as
 select
@@ -54,7 +69,7 @@ select
     (entry.value::double * 1000)::bigint as multiplier_milli
 from criterion, json_each(criterion.signals) as entry
 inner join signal_key on entry.key = signal_key.signal
-where criterion.kind = 'implicit';
+where criterion.signals is not null;
 
 create temp table band as
 with listed as (
@@ -70,7 +85,18 @@ select
     from_json(entry -> 'values', '["VARCHAR"]') as categories,
     (entry ->> 'points')::bigint as points
 from listed
-inner join criterion on entry ->> 'criterion' = criterion.criterion;
+inner join criterion on entry ->> 'criterion' = criterion.criterion
+where coalesce(entry ->> 'segment', '') = '';
+
+create temp table calibration as
+with listed as (
+    select
+        (document ->> '$.card.calibration.points_from')::bigint as points_from,
+        from_json(document -> '$.card.calibration.probability', '["DOUBLE"]') as probability
+    from card
+)
+select points_from + generate_subscripts(probability, 1) - 1 as points, unnest(probability) as win_probability
+from listed;
 
 -- Accounts, contacts and who is who ---------------------------------------------------------------------------------------------
 
@@ -576,10 +602,35 @@ located as (
             and feature.value_micro >= within.lower_micro
             and feature.value_micro < within.upper_micro
     left join category on feature.criterion_no = category.criterion_no and feature.value = category.value
+),
+
+paired as (
+    select
+        one.spine_no,
+        pair.criterion_no,
+        case
+            when one.value is not null or other.value is not null
+                then coalesce(one.value, 'missing') || ' & ' || coalesce(other.value, 'missing')
+        end as value,
+        one.band_no || '|' || other.band_no as pair_value
+    from criterion as pair
+    inner join criterion as left_criterion on pair.left_criterion = left_criterion.criterion
+    inner join criterion as right_criterion on pair.right_criterion = right_criterion.criterion
+    inner join located as one on left_criterion.criterion_no = one.criterion_no
+    inner join located as other on right_criterion.criterion_no = other.criterion_no and one.spine_no = other.spine_no
+),
+
+everything as (
+    select spine_no, criterion_no, value, band_no from located
+    union all
+    select paired.spine_no, paired.criterion_no, paired.value, coalesce(category.band_no, otherwise.other_no)
+    from paired
+    inner join otherwise on paired.criterion_no = otherwise.criterion_no
+    left join category on paired.criterion_no = category.criterion_no and paired.pair_value = category.value
 )
 
 select located.spine_no, located.criterion_no, located.value, band.band, band.points
-from located
+from everything as located
 inner join band on located.criterion_no = band.criterion_no and located.band_no = band.band_no;
 
 create temp table state as
@@ -652,11 +703,11 @@ graded as (
             when engagement_points >= (document ->> '$.matrix.engagement_levels.3')::bigint then '3'
             else '4'
         end as cell,
-        1.0 / (1.0 + exp(-(
-            (document ->> '$.card.calibration.intercept')::double
-            + (document ->> '$.card.calibration.slope')::double * total_points
-        ))) as win_probability
-    from total, card
+        calibration.win_probability
+    from total
+    cross join card
+    cross join (select min(points) as lowest, max(points) as highest from calibration) as ends
+    inner join calibration on least(greatest(total.total_points, ends.lowest), ends.highest) = calibration.points
 )
 
 select
@@ -679,9 +730,20 @@ from state
 left join graded on state.account_no = graded.account_no
 order by state.account_id;
 
+-- A deal that the card learnt from counts with the points of a fit that had not seen it.
 create table scored.scored_deals as
-select deal.opportunity_id, deal.status, sum(point.points)::bigint as total_points
+with out_of_fold as (
+    select spine_id, fit_points + engagement_points as total_points
+    from read_parquet(getvariable('landing') || '/scoring/training_rows/*.parquet', filename = true)
+    inner join card on parse_filename(filename) like '%-' || (document ->> 'scorecard_version') || '.parquet'
+)
+
+select
+    deal.opportunity_id,
+    deal.status,
+    coalesce(any_value(out_of_fold.total_points), sum(point.points))::bigint as total_points
 from deal
 inner join point on deal.spine_no = point.spine_no
+left join out_of_fold on deal.opportunity_id = out_of_fold.spine_id
 group by deal.opportunity_id, deal.status
 order by deal.opportunity_id;
