@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.lib.scorecard_settings import CELLS, ScorecardSettings, criterion_key
-from orchestration.lib.training import card_spec, least_points_of_share, matrix_limits, read_features
+from orchestration.lib.training import card_spec, definitions_of, least_points_of_share, matrix_limits, read_features
 
 CRITERIA = {
     "employees": {
@@ -98,7 +98,7 @@ def test_features__are_one_row_per_deal_and_one_column_per_criterion(
     con: duckdb.DuckDBPyConnection, settings: ScorecardSettings
 ) -> None:
     """Also the criterion that no row has; and not that of another definition with the same name."""
-    found = read_features(con, settings, "deals")
+    found = read_features(con, definitions_of(settings), "deals")
     assert list(found.index) == ["d1", "d2"]
     assert list(found.columns) == list(CRITERIA)
     assert found["employees"].isna().tolist() == [True, False]
