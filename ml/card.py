@@ -210,7 +210,8 @@ class CardSpec:
     trust, trust_sd : slope on all expert points before any deal, and its standard deviation (0 = fixed).
     expected_win_rate : share won (0-1) to expect before the first deal closes.
     expected_win_rate_deals : deals that this expectation is worth.
-    max_bands, min_band_share : limits of bands that are found automatically; share of the known values, 0-1.
+    max_bands, min_band_share : limits of bands that are found automatically: most ranges of a number (None = as
+        many as the deals carry, 5 to 10); least share of the known values, 0-1.
     max_categories : most values of a category that get a band of their own when bands are found.
     segment_by : category criterion whose bands get rows of their own where deals closed; None = no segments.
     choices : what people fixed.
@@ -224,8 +225,8 @@ class CardSpec:
     trust_sd: float = 0.3
     expected_win_rate: float = 0.25
     expected_win_rate_deals: float = 10.0
-    max_bands: int = 5
-    min_band_share: float = 0.05
+    max_bands: int | None = None
+    min_band_share: float = 0.03
     max_categories: int = 12
     segment_by: str | None = None
     choices: Choices = field(default_factory=Choices)

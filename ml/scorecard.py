@@ -17,7 +17,6 @@ done.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -25,18 +24,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
-from scipy.special import betaln, expit, log_expit
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.linear_model import LogisticRegression
+from scipy.special import expit
 from sklearn.model_selection import StratifiedKFold
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from ml import evaluate
 from ml.banding import band_criteria
-from ml.calibration import calibrate, flat_calibration, logistic_line_posterior
+from ml.calibration import calibrate, flat_calibration
 from ml.card import (
     WEIGHT_PER_POINT,
     Z_90,
@@ -49,21 +43,7 @@ from ml.card import (
     points_from_weights,
     points_range,
 )
-
-INTERCEPT_DEALS = 20.0
-"""Pseudo-deals that hold the intercept, at the rate that the trust line gives to 0 points."""
-
-DENSE_CELLS = 20_000_000
-"""Largest matrix that is solved dense by Newton's method (160 MB); above, sparse L-BFGS."""
-
-EVIDENCE_ROWS = 50_000
-"""Rows for choosing the belief: how far weights stray from the experts is well seen on so many."""
-
-CHUNK_ROWS = 20_000
-"""Rows that are dense at a time while the Hessian is summed: one matrix product each, 40 MB at 250 bands."""
-
-LARGEST_BELIEF = 1e-6
-"""Pseudo-deals are never more one-sided than this share: a won share of exactly 0 has no finite weight."""
+from ml.classifier import LARGEST_BELIEF, BandDesign, Beliefs, Learnt, count_identical, learn_weights
 
 THREADS_FROM = 50_000
 """Deals from which several threads save more than they cost."""
@@ -72,275 +52,21 @@ THIN_EVIDENCE = 40
 """Won (or lost) deals under which the verdict says that the card is mostly expert judgement."""
 
 
-class ScorecardClassifier(ClassifierMixin, BaseEstimator):
-    """Logistic regression whose prior is stated in deals.
-
-    Parameters
-    ----------
-    expert_weights : log-odds that experts give to each column, shape (p,); None = no opinion.
-    prior_trust, trust_sd : slope on all expert weights before any row, and its standard deviation; 0 = fixed.
-    belief_deals : rows that each opinion is worth: centre of what is learnt, or fixed.
-    belief_grid : strengths to choose from by marginal likelihood; None or empty = `belief_deals` is fixed.
-    belief_scale : strength per column relative to the others, shape (p,); None = all 1.
-
-    Attributes
-    ----------
-    classes_ : the two outcomes; the second is "won".
-    coef_, intercept_ : shapes (1, p) and (1,).
-    trust_, belief_deals_ : the two learnt figures.
-    prior_coef_ : trust times expert weights, shape (p,): where a column without data stays.
-    covariance_ : Laplace posterior of (intercept, weights), shape (p + 1, p + 1).
-    data_share_ : share of the information on each weight that is from rows, shape (p,), 0-1.
-    prior_precision_ : information of the pseudo-deals on each weight, shape (p,).
-    log_evidence_ : dict, belief -> log marginal likelihood (empty when the belief is fixed).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> X = np.array([[1.0, 0.0], [0.0, 1.0]] * 4)
-    >>> model = ScorecardClassifier(expert_weights=[0.5, -0.5]).fit(X, [1, 0] * 3 + [0, 1])
-    >>> bool(model.coef_[0, 0] > model.coef_[0, 1])
-    True
-    """
-
-    def __init__(
-        self,
-        expert_weights: Any = None,
-        *,
-        prior_trust: float = 0.7,
-        trust_sd: float = 0.3,
-        belief_deals: float = 40.0,
-        belief_grid: Any = (10.0, 20.0, 40.0, 80.0, 160.0),
-        belief_scale: Any = None,
-    ) -> None:
-        self.expert_weights = expert_weights
-        self.prior_trust = prior_trust
-        self.trust_sd = trust_sd
-        self.belief_deals = belief_deals
-        self.belief_grid = belief_grid
-        self.belief_scale = belief_scale
-
-    def fit(self, X, y, sample_weight=None):
-        """Fit to X (n, p), dense or CSR, two outcomes y (n,), and optional row weights (n,).
-
-        Raises
-        ------
-        ValueError
-            Not exactly two outcomes, or an expert weight too many or too few.
-        """
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float64)
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        check_classification_targets(y)
-        kind = type_of_target(y, input_name="y")
-        if kind != "binary":
-            raise ValueError(f"Only binary classification is supported. The type of the target is {kind}.")
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"y must hold two classes, got 1 class: {self.classes_[0]!r}")
-        won = codes.astype(np.float64)
-        expert = self._per_column("expert_weights", X.shape[1], 0.0)
-        scale = self._per_column("belief_scale", X.shape[1], 1.0)
-
-        total = np.asarray(X @ expert, dtype=float).ravel()
-        intercept, self.trust_ = self._learn_trust(total, won, weight)
-        self.prior_coef_ = self.trust_ * expert
-        prior = np.concatenate([[intercept], self.prior_coef_])
-
-        # A column without rows stays exactly at its prior and needs no solving.
-        filled = np.flatnonzero(np.asarray(abs(X).sum(axis=0)).ravel() > 0)
-        design = _with_intercept(X[:, filled])
-        used = np.concatenate([[0], filled + 1])
-
-        def strengths(belief: float) -> np.ndarray:
-            return np.concatenate([[INTERCEPT_DEALS], belief * scale])
-
-        self.log_evidence_: dict[float, float] = {}
-        self.belief_deals_ = float(self.belief_deals)
-        start = prior[used]
-        grid = sorted({float(b) for b in (self.belief_grid or ())} | {self.belief_deals_})
-        if self.belief_grid:
-            step = max(1, math.ceil(X.shape[0] / EVIDENCE_ROWS))
-            part, part_won, part_weight = design[::step], won[::step], weight[::step]
-            for belief in grid:
-                solution = _solve(part, part_won, part_weight, prior[used], strengths(belief)[used], start)
-                start = solution.theta
-                # Without rows all beliefs explain them alike: a wide prior round the given one then decides.
-                lean = -0.5 * (math.log(belief / self.belief_deals) / math.log(4.0)) ** 2
-                self.log_evidence_[belief] = solution.log_evidence + lean
-            self.belief_deals_ = max(grid, key=lambda belief: self.log_evidence_[belief])
-        solution = _solve(design, won, weight, prior[used], strengths(self.belief_deals_)[used], start)
-
-        size = X.shape[1] + 1
-        theta = prior.copy()
-        theta[used] = solution.theta
-        p0 = np.clip(expit(prior), LARGEST_BELIEF, 1 - LARGEST_BELIEF)
-        prior_precision = strengths(self.belief_deals_) * p0 * (1 - p0)
-        self.covariance_ = np.zeros((size, size))
-        np.fill_diagonal(self.covariance_, 1.0 / prior_precision)
-        self.covariance_[np.ix_(used, used)] = np.linalg.inv(solution.hessian)
-        share = np.zeros(size)
-        share[used] = solution.data_information / np.diag(solution.hessian)
-        self.prior_precision_ = prior_precision[1:]
-        self.data_share_ = share[1:]
-        self.intercept_ = theta[:1]
-        self.coef_ = theta[None, 1:]
-        return self
-
-    def _per_column(self, name: str, count: int, default: float) -> np.ndarray:
-        given = getattr(self, name)
-        values = np.full(count, default) if given is None else np.asarray(given, dtype=float)
-        if values.shape != (count,):
-            raise ValueError(f"{name} must have one figure per column ({count}), got shape {values.shape}")
-        return values
-
-    def _learn_trust(self, total: np.ndarray, won: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
-        """Intercept at 0 points and slope on the experts' totals; the slope is never below 0.
-
-        A negative slope would turn every belief round, also where no deal has spoken: experts who are wrong
-        in sum are not listened to, the deals alone then say which way a band goes.
-        """
-        rate = (weight @ won + 0.5) / (weight.sum() + 1.0)
-        centre = float(np.average(total, weights=weight)) if weight.sum() > 0 else 0.0
-        values, place = np.unique(total, return_inverse=True)
-        wins = np.bincount(place, weights=weight * won, minlength=len(values))
-        losses = np.bincount(place, weights=weight * (1 - won), minlength=len(values))
-        base = float(np.log(rate / (1 - rate)))
-        slope_sd = self.trust_sd if np.ptp(values) > 0 else 0.0
-        theta, _ = logistic_line_posterior(values - centre, wins, losses, (base, self.prior_trust), (2.0, slope_sd))
-        if theta[1] < 0:
-            theta, _ = logistic_line_posterior(values - centre, wins, losses, (base, 0.0), (2.0, 0.0))
-        return float(theta[0] - theta[1] * centre), float(theta[1])
-
-    def decision_function(self, X):
-        """Log-odds of the second class, shape (n,)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
-        return np.asarray(X @ self.coef_[0]).ravel() + self.intercept_[0]
-
-    def predict_proba(self, X):
-        """Probabilities of both classes, shape (n, 2)."""
-        won = expit(self.decision_function(X))
-        return np.column_stack([1 - won, won])
-
-    def predict(self, X):
-        """The likelier class, shape (n,)."""
-        above = self.decision_function(X) > 0
-        return self.classes_[above.astype(int)]
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.classifier_tags.multi_class = False
-        return tags
-
-
-@dataclass(frozen=True)
-class _Solution:
-    theta: np.ndarray
-    hessian: np.ndarray
-    data_information: np.ndarray
-    log_evidence: float
-
-
-def _with_intercept(X: Any) -> Any:
-    ones = np.ones((X.shape[0], 1))
-    return sparse.hstack([sparse.csr_array(ones), X], format="csr") if sparse.issparse(X) else np.hstack([ones, X])
-
-
-def _solve(
-    design: Any,
-    won: np.ndarray,
-    weight: np.ndarray,
-    prior: np.ndarray,
-    strength: np.ndarray,
-    start: np.ndarray,
-) -> _Solution:
-    """Mode of rows plus pseudo-deals, its Hessian, and Laplace's log marginal likelihood.
-
-    design (n, d), won and weight (n,), prior log-odds, strength in deals and start (d,).
-    """
-    d = design.shape[1]
-    p0 = np.clip(expit(prior), LARGEST_BELIEF, 1 - LARGEST_BELIEF)
-    alpha, beta = strength * p0, strength * (1 - p0)
-    target = np.concatenate([won, np.ones(d), np.zeros(d)])
-    weights = np.concatenate([weight, alpha, beta])
-    # C=inf: all that holds the weights back are the pseudo-deals. The step after it (below) is exact to
-    # 1e-8, so the solver may stop early; points do not hang on its tolerance.
-    options: dict[str, Any] = {"C": np.inf, "fit_intercept": False, "warm_start": True}
-    if design.shape[0] * d <= DENSE_CELLS:
-        dense = design.toarray() if sparse.issparse(design) else design
-        rows: Any = np.vstack([dense, np.eye(d), np.eye(d)])
-        column_size = np.ones(d)
-        model = LogisticRegression(solver="newton-cholesky", tol=1e-8, max_iter=100, **options)
-        design = dense
-    else:
-        # Columns scaled to like curvature: 30 instead of 200 rounds where shares run from 0.1 % to 99 %.
-        square = design.multiply(design) if sparse.issparse(design) else design**2
-        column_size = 1 / np.sqrt(np.asarray(square.T @ weight).ravel() + strength)
-        eye = sparse.eye_array(d, format="csr")
-        rows = sparse.vstack([sparse.csr_array(design), eye, eye], format="csr")
-        rows.data = rows.data * column_size[rows.indices] * math.sqrt(weights.sum())
-        column_size = column_size * math.sqrt(weights.sum())
-        model = LogisticRegression(solver="lbfgs", tol=1e-6, max_iter=1000, **options)
-    model.coef_ = (start / column_size)[None, :]
-    model.intercept_ = np.zeros(1)
-    model.classes_ = np.array([0.0, 1.0])
-    model.fit(rows, target, sample_weight=weights)
-    theta = model.coef_[0] * column_size
-
-    # Newton steps on the same loss take the solver's tolerance out of the result. Near the mode one Hessian
-    # serves them all; at a million deals it costs as much as 40 gradients.
-    hessian = np.empty((0, 0))
-    data_information = np.empty(0)
-    for _ in range(5):
-        p = expit(np.asarray(design @ theta).ravel())
-        q = expit(theta)
-        if len(hessian) == 0:
-            hessian = _information(design, weight * p * (1 - p))
-            data_information = np.diag(hessian).copy()
-            hessian[np.diag_indices(d)] += strength * q * (1 - q)
-        gradient = np.asarray(design.T @ (weight * (won - p))).ravel() + alpha - strength * q
-        step = np.linalg.solve(hessian, gradient)
-        if np.abs(step).max() > 1.0:
-            break  # far from the mode (a badly scaled matrix): the solver's result stands
-        theta = theta + step
-        if np.abs(step).max() < 1e-8:
-            break
-    line = np.asarray(design @ theta).ravel()
-    likelihood = weight @ np.where(won > 0, log_expit(line), log_expit(-line))
-    log_prior = np.sum(alpha * log_expit(theta) + beta * log_expit(-theta) - betaln(alpha, beta))
-    _, log_determinant = np.linalg.slogdet(hessian)
-    evidence = float(likelihood + log_prior + 0.5 * d * math.log(2 * math.pi) - 0.5 * log_determinant)
-    return _Solution(theta, hessian, data_information, evidence)
-
-
-def _information(design: Any, row_information: np.ndarray) -> np.ndarray:
-    """``design.T @ diag(row_information) @ design``, dense (d, d), summed over dense chunks of rows.
-
-    A sparse product of two indicator matrices costs (criteria)^2 scattered additions per deal; a dense
-    product of a chunk is ten times faster at 40 criteria.
-    """
-    root = np.sqrt(row_information)
-    total = np.zeros((design.shape[1], design.shape[1]))
-    for begin in range(0, design.shape[0], CHUNK_ROWS):
-        chunk = design[begin : begin + CHUNK_ROWS]
-        rows = (chunk.toarray() if sparse.issparse(chunk) else chunk) * root[begin : begin + CHUNK_ROWS, None]
-        total += rows.T @ rows
-    return total
-
-
-# --------------------------------------------------------------------------- the card
-
-
 @dataclass(frozen=True)
 class _Weights:
-    """Weights of all bands, in the order of the criteria and their bands; every array has shape (bands,)."""
+    """Weights of all bands, in the order of the criteria and their bands; every array has shape (bands,).
+
+    `learnt` has one column per group of tied bands: `column` names each band's, 1-based (0 is the intercept).
+    Without won or lost deals there is nothing learnt.
+    """
 
     mean: np.ndarray
     sd: np.ndarray
     data_share: np.ndarray
     trust: float
     belief_deals: float
+    column: np.ndarray
+    learnt: Learnt | None
 
 
 @dataclass(frozen=True)
@@ -538,43 +264,13 @@ def _points(points: np.ndarray, criteria: Sequence[CriterionBands], codes: np.nd
     return total
 
 
-def indicators(criteria: Sequence[CriterionBands], codes: np.ndarray, column_of_band: np.ndarray) -> Any:
-    """Sparse band indicators, CSR (deals, columns); bands that share a column share a weight."""
-    offsets = _offsets(criteria)[:-1]
-    columns = column_of_band[offsets + codes].astype(np.int32)
-    starts = np.arange(len(codes) + 1, dtype=np.int32 if codes.size < 2**31 else np.int64) * codes.shape[1]
-    shape = (len(codes), int(column_of_band.max()) + 1)
-    return sparse.csr_array((np.ones(columns.size), columns.ravel(), starts), shape=shape)
-
-
-def count_identical(codes: np.ndarray, won: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct rows of `codes`, and the won and the lost deals of each.
-
-    Rows are told apart by a sum of random 64-bit figures per column and code, which sorts 20 times faster
-    than rows of 40 columns; that no two rows collided is checked. Where few rows repeat, the rows come
-    back as they are.
-    """
-    if codes.size == 0:
-        return codes, won, 1 - won
-    generator = np.random.Generator(np.random.PCG64(0))  # only names rows: no result depends on it
-    key = np.zeros(len(codes), dtype=np.uint64)
-    for number in range(codes.shape[1]):
-        names = generator.integers(0, 2**63, size=int(codes[:, number].max()) + 1, dtype=np.uint64)
-        key += names[codes[:, number]]
-    _, first, place = np.unique(key, return_index=True, return_inverse=True)
-    if len(first) > 0.8 * len(codes) or not np.array_equal(codes, codes[first][place]):
-        return codes, won, 1 - won
-    wins = np.bincount(place, weights=won, minlength=len(first))
-    losses = np.bincount(place, weights=1 - won, minlength=len(first))
-    return codes[first], wins, losses
-
-
 def _belief_only(spec: CardSpec, criteria: Sequence[CriterionBands], expert: np.ndarray, trust: float) -> _Weights:
     p0 = np.clip(expit(trust * expert), LARGEST_BELIEF, 1 - LARGEST_BELIEF)
     precision = spec.belief_deals * p0 * (1 - p0)
     covariance = np.diag(1 / precision) if len(precision) else np.zeros((0, 0))
     sd = _contrast_sd(criteria, covariance, precision)
-    return _Weights(trust * expert, sd, np.zeros(len(expert)), trust, spec.belief_deals)
+    column = 1 + np.arange(len(expert))
+    return _Weights(trust * expert, sd, np.zeros(len(expert)), trust, spec.belief_deals, column, None)
 
 
 def _fit_weights(
@@ -584,43 +280,62 @@ def _fit_weights(
     won: np.ndarray,
     *,
     like: _Weights | None = None,
-    ties: np.ndarray | None = None,
+    column: np.ndarray | None = None,
 ) -> _Weights:
-    """Fit all bands; `like` fixes trust and belief at those of another fit; `ties` gives bands a common
-    column.
+    """Fit all bands; `like` fixes trust and beliefs at those of another fit; `column` gives bands a common one.
 
     A criterion that must be monotone and is not has its two worst neighbours tied and is fitted again:
     pooling of adjacent violators on the joint likelihood.
     """
     offsets = _offsets(criteria)
-    column = np.arange(offsets[-1]) if ties is None else ties
+    if column is None:
+        column = 1 + np.arange(offsets[-1]) if like is None else like.column
     expert = np.array([b.expert_points for c in criteria for b in c.bands]) * WEIGHT_PER_POINT
-    bands_per_column = np.bincount(column).astype(float)
-    column_expert = np.bincount(column, weights=expert) / bands_per_column
-    model = ScorecardClassifier(
-        column_expert,
-        prior_trust=spec.trust if like is None else like.trust,
-        trust_sd=spec.trust_sd if like is None else 0.0,
-        belief_deals=spec.belief_deals if like is None else like.belief_deals,
-        belief_grid=spec.belief_grid if like is None else None,
-        belief_scale=bands_per_column,
+    group_of_band = np.repeat(np.arange(len(criteria)), np.diff(offsets))
+    count = int(column.max())
+    bands_per_column = np.bincount(column - 1, minlength=count).astype(float)
+    group = np.zeros(count, dtype=int)
+    group[column - 1] = group_of_band
+    beliefs = Beliefs(
+        expert=np.bincount(column - 1, weights=expert, minlength=count) / bands_per_column,
+        scale=bands_per_column,
+        group=group,
+        chains=_chains(criteria, offsets, column),
+        lower=np.full(count, -np.inf),
+        upper=np.full(count, np.inf),
     )
     distinct, wins, losses = count_identical(codes, won)
-    rows = np.concatenate([np.flatnonzero(wins), np.flatnonzero(losses)])
-    X = indicators(criteria, distinct, column)[rows]
-    outcome = np.concatenate([np.ones(np.count_nonzero(wins)), np.zeros(np.count_nonzero(losses))])
-    weight = np.concatenate([wins[wins > 0], losses[losses > 0]]).astype(float)
-    # Fitted rows keep no order of outcome: the belief is chosen on every k-th.
-    order = np.argsort(rows, kind="stable")
-    model.fit(X[order], outcome[order], sample_weight=weight[order])
-    mean = model.coef_[0][column]
+    columns = tuple(column[begin:end] for begin, end in pairwise(offsets))
+    design = BandDesign(distinct, columns, 1 + count)
+    deals = (wins + losses).astype(float)
+    learnt = learn_weights(
+        design,
+        wins / deals,
+        deals,
+        beliefs,
+        prior_trust=spec.trust,
+        trust_sd=spec.trust_sd,
+        belief_deals=spec.belief_deals,
+        belief_grid=spec.belief_grid,
+        like=None if like is None or like.learnt is None or len(like.learnt.theta) != count + 1 else like.learnt,
+    )
+    mean = learnt.theta[column]
     tied = _tie_worst(criteria, offsets, mean, column)
     if tied is not None:
-        return _fit_weights(spec, criteria, codes, won, like=like, ties=tied)
-    covariance = model.covariance_[1:, 1:][np.ix_(column, column)]
-    precision = (model.prior_precision_ / bands_per_column)[column]
-    sd = _contrast_sd(criteria, covariance, precision)
-    return _Weights(mean, sd, model.data_share_[column], model.trust_, model.belief_deals_)
+        return _fit_weights(spec, criteria, codes, won, like=like, column=tied)
+    precision = (np.diag(learnt.prior.precision(learnt.prior.centre))[1:] / bands_per_column)[column - 1]
+    sd = _contrast_sd(criteria, learnt.covariance[np.ix_(column, column)], precision)
+    return _Weights(mean, sd, learnt.data_share[column - 1], learnt.trust, learnt.belief, column, learnt)
+
+
+def _chains(criteria: Sequence[CriterionBands], offsets: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The 0-based columns of each number's ranges in order; tied ranges are one column."""
+    chains = []
+    for criterion, offset in zip(criteria, offsets[:-1], strict=True):
+        ranges = [column[offset + k] - 1 for k, band in enumerate(criterion.bands) if band.band_type == "range"]
+        if len(chain := list(dict.fromkeys(ranges))) > 1:
+            chains.append(np.array(chain, dtype=int))
+    return tuple(chains)
 
 
 def _tie_worst(
@@ -638,7 +353,7 @@ def _tie_worst(
             tied[tied == tied[ranges[worst + 1]]] = tied[ranges[worst]]
     if np.array_equal(tied, column):
         return None
-    return np.unique(tied, return_inverse=True)[1]
+    return 1 + np.unique(tied, return_inverse=True)[1]
 
 
 def _contrast_sd(criteria: Sequence[CriterionBands], covariance: np.ndarray, precision: np.ndarray) -> np.ndarray:

@@ -7,9 +7,9 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from ml import scorecard
+from ml import classifier
 from ml.banding import Bander
-from ml.scorecard import ScorecardClassifier, count_identical
+from ml.classifier import MatrixDesign, ScorecardClassifier, count_identical
 
 
 @parametrize_with_checks([ScorecardClassifier(), ScorecardClassifier(belief_grid=None), Bander()])
