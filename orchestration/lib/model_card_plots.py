@@ -14,6 +14,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -93,7 +94,12 @@ def reliability_svg(bins: Sequence[ReliabilityBin], *, name: str, title: str, de
         top = min(1.0, math.ceil(10 * max([*seen, *(item.promised for item in bins)]) + 0.01) / 10)
         upper.plot([0, top], [0, top], color=COLOURS["other"], linestyle=(0, (4, 3)), linewidth=1.2)
         upper.annotate(
-            "as promised", (top, 0.72 * top), xytext=(-4, 0), textcoords="offset points", ha="right", color=COLOURS["other"]
+            "as promised",
+            (top, 0.72 * top),
+            xytext=(-4, 0),
+            textcoords="offset points",
+            ha="right",
+            color=COLOURS["other"],
         )
         for item in bins:
             _whisker(upper, item.promised, item.seen, colour=COLOURS["card"])
@@ -111,7 +117,7 @@ def reliability_svg(bins: Sequence[ReliabilityBin], *, name: str, title: str, de
         most = max(item.deal_count for item in bins)
         # Bars as wide as the gap to the nearest bin allows, so that neighbours never cover each other.
         places = sorted(item.promised for item in bins)
-        gaps = [right - left for left, right in zip(places, places[1:], strict=False) if right > left]
+        gaps = [right - left for left, right in pairwise(places) if right > left]
         width = max(min([top / 30, *(0.8 * gap for gap in gaps)]), top / 200)
         lower.bar([b.promised for b in bins], [b.deal_count for b in bins], width=width, color=COLOURS["card"])
         lower.set_ylim(0, most * 1.15)
@@ -230,14 +236,14 @@ def weights_svg(
                         axes.plot(limit, y, arrow, color=colour, markersize=4, clip_on=False)
             shape = SEGMENT_MARKS[mark.segment_no % len(SEGMENT_MARKS)]
             axes.plot(
-                mark.points.value, y, shape, color=colour, markersize=7, markeredgecolor=COLOURS["paper"], clip_on=False
+                mark.points.value, y, shape, color=colour, markersize=6, markeredgecolor=COLOURS["paper"], clip_on=False
             )
             if mark.is_pinned:
                 axes.plot(
                     mark.points.value,
                     y,
                     "o",
-                    markersize=11,
+                    markersize=12,
                     markerfacecolor="none",
                     markeredgecolor=COLOURS["ink"],
                     markeredgewidth=1,
@@ -248,10 +254,10 @@ def weights_svg(
                     mark.expert_points,
                     y,
                     "D",
-                    markersize=4.5,
-                    markerfacecolor=COLOURS["paper"],
+                    markersize=7.5,  # round the fitted mark where both are equal, so that neither hides the other
+                    markerfacecolor="none",
                     markeredgecolor=COLOURS["ink"],
-                    markeredgewidth=1.1,
+                    markeredgewidth=1,
                     clip_on=False,
                 )
         axes.set_yticks(range(len(bands)), [_shortened(band) for band in bands])
@@ -263,14 +269,10 @@ def weights_svg(
 
     rows = len(bands) * (1 + 0.45 * (segments - 1))
     height = 0.3 + 0.27 * rows
-    return _svg(
-        draw, width=WEIGHTS_WIDTH, height=height, name=name, title=title, description=description, layout=None
-    )
+    return _svg(draw, width=WEIGHTS_WIDTH, height=height, name=name, title=title, description=description, layout=None)
 
 
-def differences_svg(
-    rows: Sequence[tuple[str, Estimate]], *, unit: str, name: str, title: str, description: str
-) -> str:
+def differences_svg(rows: Sequence[tuple[str, Estimate]], *, unit: str, name: str, title: str, description: str) -> str:
     """Differences to other models with intervals; right of zero the card is the better one."""
 
     def draw(figure: Figure) -> None:
@@ -375,7 +377,7 @@ def _svg(
     import matplotlib
     from matplotlib.figure import Figure
 
-    settings: dict[str, Any] = {
+    settings: Any = {
         "svg.fonttype": "none",  # text, not outlines
         "svg.hashsalt": "model card",  # ids by content: the same card, the same bytes
         "text.parse_math": False,  # a "$" in a label is a dollar
