@@ -94,7 +94,7 @@ class DbtRunner:
             raise UserError(f"dbt build of {select!r} did not run: {outcome.exception}")
         return _node_results(outcome.result)
 
-    def compile(self, *, select: str) -> list[CompiledModel]:
+    def compile(self, *, select: str, exclude: str = "") -> list[CompiledModel]:
         """The SQL of the selected models as a refresh would run it now, in the order in which it would run it.
 
         Raises
@@ -105,7 +105,8 @@ class DbtRunner:
         self.prepare()
         if self._parsed is None:
             self._parsed = self._invoke(["parse"], write_json=False).result
-        outcome = self._invoke(["compile", "--select", select, "--no-introspect"])
+        arguments = ["compile", "--select", select, "--no-introspect"]
+        outcome = self._invoke([*arguments, "--exclude", exclude] if exclude else arguments)
         if outcome.result is None:
             raise UserError(f"dbt compile of {select!r} did not run: {outcome.exception}")
         nodes = [r.node for r in outcome.result.results if r.node.resource_type == "model"]

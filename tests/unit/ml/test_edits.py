@@ -78,5 +78,5 @@ def test_price__of_a_harmful_edit_is_a_higher_log_loss_with_its_interval(fitted:
 
 
 def test_edit__of_a_row_that_is_not_there_is_refused(fitted: tuple[Fitted, pd.DataFrame]) -> None:
-    with pytest.raises(ValueError, match="no row .*'nowhere'"):
+    with pytest.raises(ValueError, match=r"no row .*'nowhere'"):
         edit_points(fitted[0].card, {("", "size", "nowhere"): 1}, None, **EXPECTED)
