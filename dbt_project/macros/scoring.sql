@@ -272,3 +272,8 @@ inner join applicable
             ), 1.0e0)
     end
 {%- endmacro %}
+
+{# A number as text with so many decimals, rounded half up in every engine. #}
+{% macro rounded(number, decimals) -%}
+    cast(cast(floor(({{ number }}) * {{ 10 ** decimals }} + 0.5e0) / {{ 10 ** decimals }} as decimal(18, {{ decimals }})) as {{ dbt.type_string() }})
+{%- endmacro %}
