@@ -117,6 +117,8 @@ def _page(stored: StoredCard, history: Sequence[StoredCard]) -> dict[str, Any]:
         "gains": _gains(evaluation),
         "probability": _probability(card),
         "untested": untested,
+        "has_beliefs": any(band.expert_points for band in card.bands),
+        "has_pins": any(band.is_pinned for band in card.bands),
         "weights": _weights(card, document.get("criteria") or {}),
         "tables": _tables(card),
         "criteria": _criteria(evaluation),
@@ -544,7 +546,7 @@ def _probability(card: Card) -> dict[str, Any]:
     is_flat = calibration.method == "flat" or len(set(calibration.probability)) == 1
     totals = range(calibration.points_from, calibration.points_from + len(table))
     most = 11  # rows that are read; the plot has the rest
-    step = max(1, 10 * math.ceil(len(table) / most / 10))
+    step = next(n * 10**k for k in range(9) for n in (1, 2, 5) if n * 10**k * most >= len(table))
     chosen = [t for t in totals if t % step == 0] or [totals[0]]
     rows = [
         {
@@ -560,10 +562,16 @@ def _probability(card: Card) -> dict[str, Any]:
             f"(90{NBSP}% interval {rows[0]['interval']}): no order has been shown to mean anything, so none is promised."
         )
         return {"words": words, "plot": None, "rows": rows[:1]}
-    words = (
-        f"Calibrated by {CALIBRATION_WORDS.get(calibration.method, calibration.method)} on "
-        f"{counted(calibration.deal_count, 'closed deal')}, each with the points of a fit that had not seen it."
-    )
+    if calibration.deal_count:
+        words = (
+            f"Calibrated by {CALIBRATION_WORDS.get(calibration.method, calibration.method)} on "
+            f"{counted(calibration.deal_count, 'closed deal')}, each with the points of a fit that had not seen it."
+        )
+    else:
+        words = (
+            "No closed deal stands behind these figures: they are the expected base rate, moved by the experts' points at the "
+            "trust that was assumed."
+        )
     plot = probability_svg(
         totals,
         calibration.probability,

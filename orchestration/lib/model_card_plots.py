@@ -90,12 +90,15 @@ def reliability_svg(bins: Sequence[ReliabilityBin], *, name: str, title: str, de
 
     def draw(figure: Figure) -> None:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.4, 1])
-        seen = [item.seen.high if item.seen.high is not None else item.seen.value for item in bins]
-        top = min(1.0, math.ceil(10 * max([*seen, *(item.promised for item in bins)]) + 0.01) / 10)
-        upper.plot([0, top], [0, top], color=COLOURS["other"], linestyle=(0, (4, 3)), linewidth=1.2)
+        ends = [
+            e for item in bins for e in (item.promised, item.seen.value, item.seen.low, item.seen.high) if e is not None
+        ]
+        least, top = math.floor(10 * min(ends)) / 10, math.ceil(10 * max(ends)) / 10
+        span = top - least
+        upper.plot([least, top], [least, top], color=COLOURS["other"], linestyle=(0, (4, 3)), linewidth=1.2)
         upper.annotate(
             "as promised",
-            (top, 0.72 * top),
+            (top, least + 0.72 * span),
             xytext=(-4, 0),
             textcoords="offset points",
             ha="right",
@@ -111,14 +114,14 @@ def reliability_svg(bins: Sequence[ReliabilityBin], *, name: str, title: str, de
                 markersize=6,
                 markeredgecolor=COLOURS["paper"],
             )
-        upper.set_xlim(0, top)
-        upper.set_ylim(0, top * 1.02)
+        upper.set_xlim(least, top)
+        upper.set_ylim(least - 0.01 * span, top + 0.01 * span)
         upper.set_ylabel("share won, seen")
         most = max(item.deal_count for item in bins)
         # Bars as wide as the gap to the nearest bin allows, so that neighbours never cover each other.
         places = sorted(item.promised for item in bins)
         gaps = [right - left for left, right in pairwise(places) if right > left]
-        width = max(min([top / 30, *(0.8 * gap for gap in gaps)]), top / 200)
+        width = max(min([span / 30, *(0.8 * gap for gap in gaps)]), span / 200)
         lower.bar([b.promised for b in bins], [b.deal_count for b in bins], width=width, color=COLOURS["card"])
         lower.set_ylim(0, most * 1.15)
         lower.set_yticks([0, most])
@@ -200,6 +203,7 @@ def probability_svg(
         if len(points) > 1:
             axes.set_xlim(points[0], points[-1])
         axes.set_ylim(0, min(1.0, max(0.2, math.ceil(max(high) * 10) / 10)))
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("total points")
         axes.set_ylabel("win probability")
         _percent(axes, "y")

@@ -336,6 +336,8 @@ def limit_sentences(card: Card, tested: bool) -> list[str]:
         sentences.append(
             "The win probability is the same for every account because no signal was found: it must not be used to rank."
         )
+    elif card.calibration.deal_count == 0:
+        sentences.append("The win probability was calibrated on no deal: it is an expectation, not a finding.")
     else:
         sentences.append(
             f"The win probability was calibrated on {counted(card.calibration.deal_count, 'closed deal')}. At totals that few of "

@@ -6,6 +6,8 @@ import copy
 import html
 import math
 import re
+from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -425,15 +427,26 @@ def page(full_html: str) -> Page:
     return Page(full_html)
 
 
-ALL_VERSIONS = [lambda: full_version()[0], cold_version, first_format_version, flat_version]
+MAKERS = {
+    "full": lambda: full_version()[0],
+    "cold": cold_version,
+    "first format": first_format_version,
+    "flat": flat_version,
+}
+
+
+@cache
+def page_text(kind: str) -> str:
+    """The page of a made-up version without any other version; drawn once, as drawing takes a second."""
+    return model_card_html(MAKERS[kind](), history=[])
 
 
 # --------------------------------------------------------------------------- the page
 
 
-@pytest.mark.parametrize("make", ALL_VERSIONS)
-def test_page__has_every_section_with_something_in_it(make: Any) -> None:
-    page = Page(model_card_html(make(), history=[]))
+@pytest.mark.parametrize("kind", MAKERS)
+def test_page__has_every_section_with_something_in_it(kind: str) -> None:
+    page = Page(page_text(kind))
     assert [str(a["id"]) for tag, a in page.tags if tag == "h2"] == list(SECTIONS)
     links = [a["href"] for tag, a in page.tags if tag == "a"]
     assert links == [f"#{section}" for section in SECTIONS]
@@ -443,9 +456,9 @@ def test_page__has_every_section_with_something_in_it(make: Any) -> None:
     assert "nan" not in re.findall(r"\w+", " ".join(page.sections.values()))
 
 
-@pytest.mark.parametrize("make", ALL_VERSIONS)
-def test_page__needs_nothing_from_outside(make: Any) -> None:
-    text = model_card_html(make(), history=[make()])
+@pytest.mark.parametrize("kind", MAKERS)
+def test_page__needs_nothing_from_outside(kind: str) -> None:
+    text = page_text(kind)
     page = Page(text)
     assert not re.search(r"https?:|//[a-z]|@import|javascript:", text, flags=re.IGNORECASE)
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", text))
@@ -530,10 +543,10 @@ def test_figures__of_the_comparison_are_the_cards(page: Page) -> None:
     assert rows[1][-1].startswith(f"{gain:+.3f}".replace("-", "\u2212"))
 
 
-@pytest.mark.parametrize("make", [lambda: full_version()[0], first_format_version])
-def test_figures__every_row_of_the_card_is_on_the_page(make: Any) -> None:
-    version = make()
-    page = Page(model_card_html(version, history=[]))
+@pytest.mark.parametrize("kind", ["full", "first format"])
+def test_figures__every_row_of_the_card_is_on_the_page(kind: str) -> None:
+    version = MAKERS[kind]()
+    page = Page(page_text(kind))
     card = Card.from_document(version.document["card"])
     for segment in card.segments:
         name = f"region: {segment}" if segment else "Everybody else" if len(card.segments) > 1 else "Everybody"
@@ -634,6 +647,40 @@ def test_words__say_who_why_and_on_what(page: Page) -> None:
     assert "90 %" in page.sections["parameters"].replace("\u00a0", " ")
 
 
+def test_words__an_edited_card_says_whose_figures_it_shows() -> None:
+    version, _ = full_version()
+    rows = [{"segment": "north", "criterion": "employees", "band": "10-49", "points": 9, "points_before": -4}]
+    price = {
+        "deal_count": 80,
+        "won_count": 24,
+        "before": {"auc": 0.735, "log_loss": 0.5296},
+        "after": {"auc": 0.7, "log_loss": 0.5496},
+        "gain": -0.02,
+        "gain_interval": [-0.03, -0.01],
+    }
+    version.document["card"]["evaluation"]["edited"] = {"from_version": "v1", "rows": rows, "price": price}
+    page = Page(model_card_html(version, history=[]))
+    assert "These figures are those of v1: 1 row of this card had" in page.sections["later-deals"].replace(
+        "\u00a0", " "
+    )
+    choice = page.table("What is fixed")[-1]
+    assert choice == ["employees", "10-49 (region: north): set by hand from \u22124 to +9, in this version only"]
+    assert (
+        "On the 80 deals that closed last (24 won), log loss went from 0.5296 to 0.5496 and AUC from 0.735 to 0.700: worse "
+        "(log loss lower by \u22120.0200, 90 % interval \u22120.0300 to \u22120.0100)."
+    ) in page.sections["choices"].replace("\u00a0", " ")
+
+
+def test_words__the_period_of_the_deals_is_that_of_the_rows_that_the_fit_saw(tmp_path: Path) -> None:
+    import pandas as pd
+
+    file = tmp_path / "v2.parquet"
+    closed = pd.to_datetime(["2025-03-01 10:00", "2024-05-06 07:00", "2026-11-19 16:00"]).astype("datetime64[us]")
+    pd.DataFrame({"spine_id": ["a", "b", "c"], "closed_at": closed}).to_parquet(file)
+    seen = replace(full_version()[0], training_rows=file)
+    assert "They closed from 2024-05-06 to 2026-11-19." in Page(model_card_html(seen, history=[])).sections["label"]
+
+
 def test_words__account_wins_is_described_as_such() -> None:
     version, _ = full_version()
     version.document["label"] = {
@@ -650,7 +697,7 @@ def test_words__account_wins_is_described_as_such() -> None:
 
 
 def test_absent__without_deals_no_plot_of_a_test_is_drawn() -> None:
-    text = model_card_html(cold_version(), history=[])
+    text = page_text("cold")
     page = Page(text)
     for section in ("later-deals", "origins", "reliability", "gains"):
         assert "Not tested: 0 closed deals" in page.sections[section].replace("\u00a0", " "), section
@@ -661,7 +708,7 @@ def test_absent__without_deals_no_plot_of_a_test_is_drawn() -> None:
 
 
 def test_absent__an_old_document_says_what_it_lacks() -> None:
-    page = Page(model_card_html(first_format_version(), history=[]))
+    page = Page(page_text("first format"))
     assert "not stored" in page.sections["label"]
     assert "not recorded" in page.sections["origins"]
     assert "not recorded" in page.sections["reliability"]
@@ -671,7 +718,7 @@ def test_absent__an_old_document_says_what_it_lacks() -> None:
 
 
 def test_absent__a_flat_probability_is_said_and_not_drawn() -> None:
-    text = model_card_html(flat_version(), history=[])
+    text = page_text("flat")
     words = Page(text).sections["probability"].replace("\u00a0", " ")
     assert "63.0 % for every account, whatever its points" in words
     assert "probability-title" not in text
