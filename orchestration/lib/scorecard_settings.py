@@ -1,8 +1,7 @@
 """What stands in `scorecard.yml`: the model of the file, its rules and its meaning for the fit.
 
 Only the settings as a person writes them. The tables that dbt reads are made in `settings_tables`, fitted cards are
-kept by
-`card_store`.
+kept by `card_store`.
 """
 
 from __future__ import annotations
@@ -222,7 +221,7 @@ class Label(_Strict):
             outcome: sorted({stage.strip().lower() for stage in getattr(self.stages, outcome)})
             for outcome in ("won", "lost")
         }
-        whole = {
+        whole: dict[str, Any] = {
             "target": self.target,
             "since": self.since.isoformat() if self.since else None,
             "reopened": self.reopened,

@@ -1,8 +1,7 @@
 """Writes the schema `settings` of the warehouse: what dbt joins instead of knowing it.
 
 Everything here is made from landed or settings files and can be made again at any time. The meaning of the settings is
-in
-`scorecard_settings`, the versions of the card are in `card_store`.
+in `scorecard_settings`, the versions of the card are in `card_store`.
 """
 
 from __future__ import annotations
@@ -45,8 +44,10 @@ _CARD = {
 #: Tables that belong to versions of the card and not to scorecard.yml; empty before the first fit.
 CARD_TABLES = {
     **{f"scorecard{part}": columns for part, columns in _CARD.items()},
-    "scorecard_criteria": "scorecard_version varchar, criterion varchar, deal_count bigint, auc double, "
-    "information_value double, p_value double, q_value double, is_significant boolean, sanity varchar",
+    "scorecard_criteria": "scorecard_version varchar, criterion varchar, kind varchar, deal_count bigint, auc double, "
+    "auc_low double, auc_high double, information_value double, p_value double, q_value double, is_significant boolean, "
+    "importance_share_pct double, belief varchar, belief_p_value double, sentence varchar",
+    "scorecard_leaks": "scorecard_version varchar, criterion varchar, rule varchar, evidence varchar, is_left_out boolean",
     "out_of_fold_points": "spine_id varchar, fit_points bigint, engagement_points bigint",
     **{f"shadow_scorecard{part}": columns for part, columns in _CARD.items()},
 }
@@ -103,7 +104,8 @@ def write_settings(
     for stored in versions:
         _add_card(rows, stored, "scorecard" if stored is card else "shadow_scorecard")
     if card is not None:
-        rows["scorecard_criteria"] = _evidence(card)
+        rows["scorecard_criteria"] = _found(card, "scorecard_criteria", "criteria")
+        rows["scorecard_leaks"] = _found(card, "scorecard_leaks", "leaks")
 
     if not in_transaction:
         con.execute("begin")
@@ -171,7 +173,7 @@ def holdout_hash_below(share_pct: float) -> str:
 
 
 def _midnight(day: date | None) -> datetime | None:
-    return day and datetime.combine(day, datetime.min.time())
+    return None if day is None else datetime.combine(day, datetime.min.time())
 
 
 def _insert(con: duckdb.DuckDBPyConnection, name: str, columns: str, rows: list[tuple[Any, ...]]) -> None:
@@ -332,10 +334,10 @@ def _add_card(rows: _Rows, stored: StoredCard, table: str) -> None:
                 rows[f"{table}_segments"].append((stored.version, key, band.band_no, band.band))
 
 
-def _evidence(stored: StoredCard) -> list[tuple[Any, ...]]:
-    """What a fit found on each criterion by itself; nothing where the card was not fitted on enough deals to say."""
-    columns = [column.split()[0] for column in CARD_TABLES["scorecard_criteria"].split(", ")][1:]
-    found = stored.document["card"]["evaluation"].get("criteria") or []
+def _found(stored: StoredCard, table: str, key: str) -> list[tuple[Any, ...]]:
+    """What a fit found on its criteria, from a list of its evaluation; nothing where the fit did not look."""
+    columns = [column.split()[0] for column in CARD_TABLES[table].split(", ")][1:]
+    found = stored.document["card"]["evaluation"].get(key) or []
     return [(stored.version, *(entry.get(column) for column in columns)) for entry in found]
 
 

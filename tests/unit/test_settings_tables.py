@@ -147,10 +147,13 @@ def card_with_segments(settings: ScorecardSettings, version: str = "v4") -> Stor
         },
         evaluation={
             "criteria": [
-                {"criterion": "region", "deal_count": 38, "auc": 0.6, "information_value": 0.1, "p_value": 0.01,
-                 "q_value": 0.02, "is_significant": True, "sanity": "as believed", "more": "is left out"},
+                {"criterion": "region", "kind": "explicit", "deal_count": 38, "auc": 0.6, "auc_low": 0.5, "auc_high": 0.7,
+                 "information_value": 0.1, "p_value": 0.01, "q_value": 0.02, "is_significant": True,
+                 "importance_share_pct": 40.0, "belief": "agree", "belief_p_value": 0.03, "sentence": "as believed",
+                 "bands": []},
                 {"criterion": "employees", "deal_count": 0, "auc": None},
-            ]
+            ],
+            "leaks": [{"criterion": "status", "rule": "filled late", "evidence": "e", "is_left_out": True}],
         },
     )  # fmt: skip
 
@@ -336,9 +339,10 @@ def test_card__has_segments_pairs_its_calibration_and_evidence(con: duckdb.DuckD
     ]
     assert rows(con, "select lowest_points, highest_points, segment_by from settings.scorecard") == [(-1, 1, "region")]
     assert rows(con, "from settings.scorecard_criteria") == [
-        ("v4", "region", 38, 0.6, 0.1, 0.01, 0.02, True, "as believed"),
-        ("v4", "employees", 0, None, None, None, None, None, None),
+        ("v4", "region", "explicit", 38, 0.6, 0.5, 0.7, 0.1, 0.01, 0.02, True, 40.0, "agree", 0.03, "as believed"),
+        ("v4", "employees", None, 0, *[None] * 11),
     ]
+    assert rows(con, "from settings.scorecard_leaks") == [("v4", "status", "filled late", "e", True)]
 
 
 def test_shadows__have_tables_of_their_own_and_their_features_are_computed(con: duckdb.DuckDBPyConnection) -> None:

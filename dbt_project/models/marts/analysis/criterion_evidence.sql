@@ -1,4 +1,24 @@
-with bands as (
+with evidence as (
+    select * from {{ source('settings', 'scorecard_criteria') }}
+),
+
+-- A criterion may break several rules; the first by name stands for them.
+leaks as (
+    select
+        criterion,
+        evidence,
+        is_left_out,
+        row_number() over (partition by criterion order by rule) as rule_no
+    from {{ source('settings', 'scorecard_leaks') }}
+),
+
+criteria as (
+    select criterion from evidence
+    union
+    select criterion from leaks
+),
+
+in_the_card as (
     select
         criterion,
         max(kind) as kind
@@ -7,16 +27,25 @@ with bands as (
 )
 
 select
-    evidence.criterion,
-    bands.kind,
-    bands.criterion is not null as is_in_the_card,
+    criteria.criterion,
+    coalesce(evidence.kind, in_the_card.kind) as kind,
+    in_the_card.criterion is not null as is_in_the_card,
+    leaks.evidence as leak,
     evidence.deal_count,
     evidence.auc,
+    evidence.auc_low,
+    evidence.auc_high,
     evidence.information_value,
     evidence.p_value,
     evidence.q_value,
     evidence.is_significant,
-    evidence.sanity,
-    evidence.scorecard_version
-from {{ source('settings', 'scorecard_criteria') }} as evidence
-left join bands on evidence.criterion = bands.criterion
+    evidence.importance_share_pct,
+    evidence.belief,
+    evidence.belief_p_value,
+    evidence.sentence,
+    card.scorecard_version
+from criteria
+cross join {{ source('settings', 'scorecard') }} as card
+left join evidence on criteria.criterion = evidence.criterion
+left join leaks on criteria.criterion = leaks.criterion and leaks.rule_no = 1
+left join in_the_card on criteria.criterion = in_the_card.criterion
