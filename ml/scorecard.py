@@ -44,6 +44,8 @@ from ml.card import (
     points_range,
 )
 from ml.classifier import LARGEST_BELIEF, BandDesign, Beliefs, Learnt, count_identical, learn_weights
+from ml.evidence import criterion_evidence, protected_differences
+from ml.leaks import History, Leak, find_leaks, leak_sentences, without_leaks
 
 THREADS_FROM = 50_000
 """Deals from which several threads save more than they cost."""
@@ -100,6 +102,10 @@ def fit(
     population: pd.DataFrame | None = None,
     with_evaluation: bool = True,
     active: Card | None = None,
+    active_fitted_at: Any = None,
+    amount: Any = None,
+    history: History | None = None,
+    protected: Sequence[str] = (),
 ) -> Fitted:
     """The card of these closed deals, from none to millions.
 
@@ -118,7 +124,11 @@ def fit(
     population : accounts of today, columns as `X`. While few deals have closed it places automatic bands
         and says what an average account's points are. None = unknown.
     with_evaluation : False leaves out the test on later deals (and with it the verdict on the signal).
-    active : the card in use, judged on the same later deals.
+    active, active_fitted_at : the card in use, judged on the later deals that closed after the moment of its fit.
+    amount : of each deal, shape (n,), for the gains table; NaN = unknown.
+    history : how values came about, for the leak guard. What it takes for a leak is left out, unless the criterion's
+        specification insists.
+    protected : columns of `X` whose groups are compared in the evaluation.
 
     Raises
     ------
@@ -126,11 +136,26 @@ def fit(
         Lengths differ, an outcome is not 0 or 1, a close time or a column is missing, text for a number.
     """
     won, closed = _check_deals(X, y, closed_at)
+    leaks = find_leaks(spec, X, won, closed, seed=seed, history=history)
+    spec = without_leaks(spec, leaks)
     # Threads that wait for one another on a busy machine made a fit of 400 deals take 20 s instead of 1.
     with threadpool_limits(limits=1 if len(X) < THREADS_FROM else None):
         card, out_of_fold = _fit_checked(
-            spec, X, won, closed, seed=seed, population=population, with_evaluation=with_evaluation, active=active
+            spec,
+            X,
+            won,
+            closed,
+            seed=seed,
+            population=population,
+            with_evaluation=with_evaluation,
+            active=active,
+            active_fitted_at=active_fitted_at,
+            amount=None if amount is None else np.asarray(amount, dtype=float),
         )
+        if with_evaluation:
+            card = _with_evidence(spec, card, X, won, leaks, protected, seed=seed)
+    if leaks:
+        card = replace(card, verdict=(*card.verdict, *leak_sentences(leaks)))
     by_kind = None
     if out_of_fold is not None:
         by_kind = pd.DataFrame(out_of_fold, index=X.index, columns=["fit_points", "engagement_points"])
@@ -147,6 +172,8 @@ def _fit_checked(
     population: pd.DataFrame | None,
     with_evaluation: bool,
     active: Card | None,
+    active_fitted_at: Any,
+    amount: np.ndarray | None,
 ) -> tuple[Card, np.ndarray | None]:
     card, out_of_fold = _fit_without_evaluation(spec, X, won, seed=seed, population=population)
     if not with_evaluation:
@@ -156,7 +183,17 @@ def _fit_checked(
         return _fit_without_evaluation(spec, X_earlier, won_earlier, seed=seed, population=None)[0]
 
     total = None if out_of_fold is None else out_of_fold.sum(axis=1)
-    result = evaluate.on_later_deals(fit_earlier, X, won, closed, out_of_fold=total, seed=seed)
+    result = evaluate.on_later_deals(
+        fit_earlier,
+        X,
+        won,
+        closed,
+        out_of_fold=total,
+        seed=seed,
+        active=active,
+        active_fitted_at=active_fitted_at,
+        amount=amount,
+    )
     if result["signal"] == "none":
         card = replace(
             card,
@@ -170,6 +207,26 @@ def _fit_checked(
         )
     verdict = (*evaluate.verdict_sentences(result), *evidence_sentences(card))
     return replace(card, evaluation=result, verdict=verdict), out_of_fold
+
+
+def _with_evidence(
+    spec: CardSpec,
+    card: Card,
+    X: pd.DataFrame,
+    won: np.ndarray,
+    leaks: Sequence[Leak],
+    protected: Sequence[str],
+    *,
+    seed: int,
+) -> Card:
+    """The card with what stands beside its figures: leaks, single criteria, protected groups."""
+    found: dict[str, Any] = {"leaks": [leak.to_document() for leak in leaks]}
+    given = {c.name for c in spec.criteria if c.bands is not None} - set(spec.choices.locked_bands)
+    evidence = criterion_evidence(card, X, won, seed=seed, fixed_bands=given)
+    found["criteria"] = [entry.to_document() for entry in evidence]
+    if protected:
+        found["protected"] = protected_differences(card, X, won, protected)
+    return replace(card, evaluation={**card.evaluation, **found})
 
 
 def _check_deals(X: pd.DataFrame, y: Any, closed_at: Any) -> tuple[np.ndarray, np.ndarray]:
