@@ -667,8 +667,8 @@ def compare_on_later_deals(
     challenger_fit: Callable[[pd.DataFrame, np.ndarray], Card],
     champion: Card,
     X: pd.DataFrame,
-    won: np.ndarray,
-    closed_at: np.ndarray,
+    won: Any,
+    closed_at: Any,
     champion_fitted_at: Any,
     *,
     seed: int,
@@ -687,7 +687,7 @@ def compare_on_later_deals(
     Parameters
     ----------
     challenger_fit : makes a card of deals and outcomes.
-    X : deals x criteria of both cards, index unique; won 0 or 1, closed_at datetime64, both of shape (n,).
+    X : deals x criteria of both cards; won 0 or 1, and closed_at, both of shape (n,) in the order of X.
     champion_fitted_at : as-of moment of the champion's fit.
 
     Returns
@@ -697,7 +697,8 @@ def compare_on_later_deals(
     `gain_interval` and `auc_gain`, `auc_gain_interval`.
     """
     moment = pd.Timestamp(champion_fitted_at)
-    since = closed_at > np.datetime64(moment)
+    won = np.asarray(won).astype(np.int64)
+    since = pd.to_datetime(pd.Series(np.asarray(closed_at))).to_numpy() > np.datetime64(moment)
     y = won[since]
     result: dict[str, Any] = {
         "decision": "too_few",
