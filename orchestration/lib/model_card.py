@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from orchestration.lib.card_store import StoredCard
 from orchestration.lib.version_texts import (
     CALIBRATION_WORDS,
+    LEAK_WORDS,
     MISSING_MODEL_WORDS,
     MODEL_WORDS,
     NBSP,
@@ -30,7 +31,6 @@ from orchestration.lib.version_texts import (
     definition_words,
     edited_sentence,
     evidence_words,
-    figure_text,
     in_segment,
     interval_note,
     label_sentences,
@@ -546,7 +546,7 @@ def _probability(card: Card) -> dict[str, Any]:
     is_flat = calibration.method == "flat" or len(set(calibration.probability)) == 1
     totals = range(calibration.points_from, calibration.points_from + len(table))
     most = 11  # rows that are read; the plot has the rest
-    step = next(n * 10**k for k in range(9) for n in (1, 2, 5) if n * 10**k * most >= len(table))
+    step = next(n * 10**k for k in range(9) for n in (1, 2, 3, 5) if n * 10**k * most >= len(table))
     chosen = [t for t in totals if t % step == 0] or [totals[0]]
     rows = [
         {
@@ -728,16 +728,23 @@ def _criteria(evaluation: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     found = evaluation.get("criteria")
     if not found:
         return None
+    significant = {True: "yes", False: "no", None: "not tested"}
     return [
         {
             "criterion": plain(entry["criterion"]),
             "deals": f"{entry['deal_count']:,}" if entry.get("deal_count") is not None else NONE,
             "auc": decimal(entry.get("auc"), 2),
+            "auc_interval": span([entry.get("auc_low"), entry.get("auc_high")], 2),
+            "importance": decimal(entry.get("importance_points"), 1),
+            "importance_share": f"{decimal(entry['importance_share_pct'], 0)}{NBSP}%"
+            if entry.get("importance_share_pct") is not None
+            else "",
             "information_value": decimal(entry.get("information_value"), 3),
             "p_value": p_value(entry.get("p_value")),
+            "test": plain(entry.get("test") or "") if entry.get("p_value") is not None else "",
             "q_value": p_value(entry.get("q_value")),
-            "is_significant": bool(entry.get("is_significant")),
-            "sanity": entry.get("sanity") or "",
+            "is_significant": significant[entry.get("is_significant")],
+            "sentence": entry.get("sentence") or "",
         }
         for entry in found
     ]
@@ -749,40 +756,54 @@ def _leaks(evaluation: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     return [
         {
             "criterion": plain(leak["criterion"]),
-            "rule": plain(leak.get("rule", "")),
+            "rule": LEAK_WORDS.get(leak["rule"], plain(leak["rule"])),
             "evidence": leak.get("evidence", ""),
-            "outcome": "left out" if leak.get("is_left_out") else "kept, because the analyst insisted",
+            "outcome": "left out" if leak.get("is_left_out") else "kept, because a person insists",
         }
         for leak in evaluation["leaks"]
     ]
 
 
-def _protected(evaluation: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """One table per protected criterion, from whatever the report holds: rows of groups, and single figures."""
-    if "protected" not in evaluation:
-        return None
+def _protected(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Groups of each protected attribute, with their differences to the largest group; see `ml.evidence`."""
     result = []
-    for criterion, report in (evaluation["protected"] or {}).items():
-        content = report if isinstance(report, dict) else {"groups": report}
-        groups = next((value for value in content.values() if _is_rows(value)), [])
-        columns = list(dict.fromkeys(key for group in groups for key in group))
+    for name, report in (evaluation.get("protected") or {}).items():
+        difference_of = {row["group"]: row for row in report.get("differences", ())}
+        rows = []
+        for group in report["groups"]:
+            difference = difference_of.get(group["group"], {})
+            rows.append(
+                {
+                    "group": group["group"],
+                    "deals": f"{group['won_count']:,} / {group['deal_count']:,}",
+                    "points": decimal(group.get("points_mean"), 1),
+                    "p": percent(group.get("win_probability_mean"), 1),
+                    "rate": percent(group.get("win_rate"), 1),
+                    "differences": [
+                        _difference(difference, key, is_share=is_share)
+                        for key, is_share in (("points", False), ("win_probability", True), ("win_rate", True))
+                    ],
+                }
+            )
         result.append(
             {
-                "criterion": plain(criterion),
-                "columns": [plain(column.removesuffix("_pct")) for column in columns],
-                "rows": [[figure_text(column, group.get(column)) for column in columns] for group in groups],
-                "sentences": [
-                    str(value) if isinstance(value, str) else f"{plain(key).capitalize()}: {figure_text(key, value)}."
-                    for key, value in content.items()
-                    if not _is_rows(value) and value is not None
-                ],
+                "name": plain(name),
+                "words": "It is a criterion of this card: its bands have points of their own."
+                if report.get("is_scored")
+                else "It is no criterion of this card: what differs comes through other criteria.",
+                "reference": report.get("reference"),
+                "rows": rows,
             }
         )
     return result
 
 
-def _is_rows(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+def _difference(row: Mapping[str, Any], key: str, *, is_share: bool) -> dict[str, str]:
+    if row.get(key) is None:
+        return {"value": NONE, "interval": ""}
+    scale = 100 if is_share else 1
+    ends = [None if row.get(f"{key}_{end}") is None else scale * row[f"{key}_{end}"] for end in ("low", "high")]
+    return {"value": signed(scale * row[key], 1), "interval": span(ends, 1)}
 
 
 def _choices(card: Card, document: Mapping[str, Any]) -> dict[str, Any]:

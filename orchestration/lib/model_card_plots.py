@@ -203,7 +203,7 @@ def probability_svg(
         if len(points) > 1:
             axes.set_xlim(points[0], points[-1])
         axes.set_ylim(0, min(1.0, max(0.2, math.ceil(max(high) * 10) / 10)))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("total points")
         axes.set_ylabel("win probability")
         _percent(axes, "y")

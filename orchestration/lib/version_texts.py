@@ -55,6 +55,13 @@ CALIBRATION_WORDS = {
     "flat": "the same for everybody",
 }
 
+#: Rules of `ml.leaks`.
+LEAK_WORDS = {
+    "filled_late": "filled at or after close",
+    "too_good": "too good to be true",
+    "changed_since": "changes when later records are taken away",
+}
+
 #: Under so many deals a band is called thin among the limits: a share won of 10 deals is uncertain by 25 points.
 THIN_BAND_DEALS = 10
 

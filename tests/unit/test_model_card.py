@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from ml.card import WEIGHT_PER_POINT, Calibration, Card
+from ml.evidence import CriterionEvidence
+from ml.leaks import Leak
 from orchestration.lib.card_store import StoredCard
 from orchestration.lib.model_card import model_card_html, write_model_card
 from orchestration.lib.model_card_plots import (
@@ -187,42 +189,80 @@ def full_evaluation() -> dict[str, Any]:
             "intervals": {"auc": [0.7, 0.77], "log_loss": [0.5, 0.56]},
         },
         "leaks": [
-            {
-                "criterion": "close_reason",
-                "rule": "filled_at_close",
-                "evidence": "97 % of its values were first seen on or after the day of closing.",
-                "is_left_out": True,
-            }
+            Leak(
+                "close_reason", "filled_late", "97 % of its values were first seen on or after the day of closing."
+            ).to_document()
         ],
         "criteria": [
-            {
-                "criterion": "employees",
-                "deal_count": 3900,
-                "auc": 0.631,
-                "information_value": 0.2134,
-                "p_value": 0.00001,
-                "q_value": 0.0004,
-                "is_significant": True,
-                "sanity": "As believed: more employees, more won deals.",
-            },
-            {
-                "criterion": "region",
-                "deal_count": 4012,
-                "auc": 0.512,
-                "information_value": 0.0101,
-                "p_value": 0.41,
-                "q_value": 0.41,
-                "is_significant": False,
-                "sanity": "Experts gave points; the data show nothing.",
-            },
+            CriterionEvidence(
+                criterion="employees",
+                kind="explicit",
+                deal_count=3900,
+                auc=0.631,
+                auc_low=0.612,
+                auc_high=0.65,
+                information_value=0.2134,
+                p_value=0.00001,
+                test="mann_whitney",
+                q_value=0.0004,
+                is_significant=True,
+                importance_points=7.25,
+                importance_share_pct=41.2,
+                belief="agree",
+                belief_p_value=0.0001,
+                sentence="As believed: more employees, more won deals.",
+                bands=(),
+            ).to_document(),
+            CriterionEvidence(
+                criterion="employees_x_views",
+                kind="explicit",
+                deal_count=312,
+                auc=None,
+                auc_low=None,
+                auc_high=None,
+                information_value=0.0101,
+                p_value=None,
+                test="none",
+                q_value=None,
+                is_significant=None,
+                importance_points=1.0,
+                importance_share_pct=5.7,
+                belief="none",
+                belief_p_value=None,
+                sentence="Found on these deals.",
+                bands=(),
+            ).to_document(),
         ],
         "protected": {
             "gender": {
-                "note": "The mean points differ by 2.5 between the groups.",
-                "largest_difference_points": 2.5,
+                "is_scored": False,
+                "reference": "male",
                 "groups": [
-                    {"group": "female", "account_count": 1200, "mean_points": 11.5, "mean_win_probability": 0.304},
-                    {"group": "male", "account_count": 1900, "mean_points": 9.0, "mean_win_probability": 0.291},
+                    {
+                        "group": group,
+                        "deal_count": deals,
+                        "won_count": won,
+                        "points_mean": points,
+                        "win_probability_mean": won / deals,
+                        "win_rate": won / deals,
+                        "win_rate_low": won / deals - 0.02,
+                        "win_rate_high": won / deals + 0.02,
+                    }
+                    for group, deals, won, points in (("female", 1200, 365, 11.5), ("male", 1900, 553, 9.0))
+                ],
+                "differences": [
+                    {
+                        "group": "female",
+                        "points": 2.5,
+                        "points_low": 1.25,
+                        "points_high": 3.75,
+                        "win_probability": 0.0131,
+                        "win_probability_low": None,
+                        "win_probability_high": None,
+                        "win_rate": 0.0131,
+                        "win_rate_low": -0.0143,
+                        "win_rate_high": 0.041,
+                    }
                 ],
             }
         },
@@ -594,25 +634,37 @@ def test_figures__evidence_leaks_protected_and_choices_are_there(page: Page) -> 
         [
             "employees",
             "3,900",
-            "0.63",
+            "0.63 | 0.61 to 0.65",
+            "7.2 | 41 %",
             "0.213",
-            "< 0.001",
+            "< 0.001 | mann whitney",
             "< 0.001",
             "yes",
             "As believed: more employees, more won deals.",
         ],
-        ["region", "4,012", "0.51", "0.010", "0.410", "0.410", "no", "Experts gave points; the data show nothing."],
+        [
+            "employees x views",
+            "312",
+            "\u2013",
+            "1.0 | 6 %",
+            "0.010",
+            "\u2013",
+            "\u2013",
+            "not tested",
+            "Found on these deals.",
+        ],
     ]
     assert page.table("Criteria that may know the outcome")[1] == [
         "close reason",
-        "filled at close",
+        "filled at or after close",
         "97 % of its values were first seen on or after the day of closing.",
         "left out",
     ]
-    assert page.table("The score's difference between the groups of gender")[1:] == [
-        ["female", "1,200", "11.5", "30.4 %"],
-        ["male", "1,900", "9.0", "29.1 %"],
+    assert page.table("Groups of gender")[1:] == [
+        ["female", "365 / 1,200", "11.5", "30.4 %", "30.4 %", "+2.5 | 1.2 to 3.8", "+1.3", "+1.3 | \u22121.4 to 4.1"],
+        ["male", "553 / 1,900", "9.0", "29.1 %", "29.1 %", "\u2013", "\u2013", "\u2013"],
     ]
+    assert "against male, the largest group" in page.sections["protected"]
     assert page.table("What is fixed")[1:] == [
         ["employees", "50-249: pinned to +12"],
         ["pricing page views", "no band may have points below 0"],
