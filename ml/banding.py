@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -231,7 +232,8 @@ def band_criteria(
 
     Parameters
     ----------
-    X : closed deals x criteria; numbers as float (NaN = missing), categories as text (None = missing).
+    X : closed deals x criteria; numbers as float (NaN = missing), categories as text (None = missing). Criteria
+        whose bands people locked keep those.
     won : shape (n,), 0 or 1.
     population : accounts of today x criteria; where bands are to be found and fewer than 100 deals have
         closed, edges and groups come from here.
@@ -244,7 +246,29 @@ def band_criteria(
     source, outcome = X, won
     if population is not None and len(X) < FEW_DEALS and len(population) > len(X):
         source, outcome = population, None  # type: ignore[assignment]
-    return tuple(_band_one(spec, criterion, source, outcome) for criterion in spec.criteria)
+    locked = spec.choices.locked_bands
+    return tuple(
+        _locked(criterion, locked[criterion.name])
+        if criterion.name in locked
+        else _band_one(spec, criterion, source, outcome)
+        for criterion in spec.criteria
+    )
+
+
+def _locked(criterion: CriterionSpec, kept: CriterionBands) -> CriterionBands:
+    """The kept bands, with the experts' points of today where the labels are the same."""
+    if kept.value_type != criterion.value_type:
+        raise ValueError(
+            f"criterion {criterion.name}: its locked bands are those of a {kept.value_type}, it is a {criterion.value_type}"
+        )
+    believed = {band.label: band for band in criterion.bands or () if band.label}
+    bands = tuple(
+        replace(band, expert_points=believed[band.label].points, is_pinned=believed[band.label].is_pinned)
+        if band.label in believed
+        else band
+        for band in kept.bands
+    )
+    return replace(kept, name=criterion.name, kind=criterion.kind, bands=bands, monotone=criterion.monotone)
 
 
 def _band_one(spec: CardSpec, criterion: CriterionSpec, X: pd.DataFrame, won: np.ndarray | None) -> CriterionBands:
@@ -268,24 +292,14 @@ def _band_one(spec: CardSpec, criterion: CriterionSpec, X: pd.DataFrame, won: np
             finite = values[np.isfinite(values)]
             seen = finite if len(finite) else np.array([b.lower for b in ranges if b.lower is not None])
             whole = bool(np.all(seen == np.floor(seen)))
-        bands = [
-            Band(
-                b.label or range_label(b.lower, b.upper, whole),
-                "range",
-                b.lower,
-                b.upper,
-                None,
-                b.expert_points,
-            )
-            for b in ranges
-        ]
+        bands = [replace(b, label=b.label or range_label(b.lower, b.upper, whole)) for b in ranges]
     else:
         if criterion.bands is None:
             groups = find_groups(column, won, max_categories=spec.max_categories, min_share=spec.min_band_share)
             bands = [Band(", ".join(values), "values", values=values) for values in groups]
         else:
             bands = [
-                Band(b.label or ", ".join(b.values or ()), "values", None, None, b.values, b.points)
+                Band(b.label or ", ".join(b.values or ()), "values", None, None, b.values, b.points, b.is_pinned)
                 for b in criterion.bands
             ]
         bands.append(Band("other", "other", expert_points=criterion.other_points))
@@ -315,7 +329,7 @@ def _cover_line(criterion: CriterionSpec) -> list[Band]:
             result.append(Band("", "range", reached, band.lower, None, criterion.other_points))
         lower = None if starts_open else band.lower
         upper = None if band.upper == math.inf else band.upper
-        result.append(Band(band.label or "", "range", lower, upper, None, band.points))
+        result.append(Band(band.label or "", "range", lower, upper, None, band.points, band.is_pinned))
         reached = upper
     if not result or reached is not None:
         result.append(Band("", "range", reached, None, None, criterion.other_points))

@@ -170,14 +170,22 @@ class Choices:
     ----------
     signs : criterion -> sign that no known band may contradict.
     locked_bands : criterion -> the bands to keep instead of finding them anew.
+    locked_pairs : pairs to keep; their own bands, and those of both criteria, must be locked too.
     """
 
     pins: tuple[Pin, ...] = ()
     signs: Mapping[str, Sign] = field(default_factory=dict)
     locked_bands: Mapping[str, CriterionBands] = field(default_factory=dict)
+    locked_pairs: tuple[Pair, ...] = ()
+
+    def __post_init__(self) -> None:
+        for pair in self.locked_pairs:
+            for name in (pair.name, pair.left, pair.right):
+                if name not in self.locked_bands:
+                    raise ValueError(f"pair {pair.name}: the bands of {name} must be locked with it")
 
     def __bool__(self) -> bool:
-        return bool(self.pins or self.signs or self.locked_bands)
+        return bool(self.pins or self.signs or self.locked_bands or self.locked_pairs)
 
     def to_document(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and text."""
@@ -185,6 +193,7 @@ class Choices:
             "pins": [asdict(pin) for pin in self.pins],
             "signs": dict(self.signs),
             "locked_bands": {name: bands.to_document() for name, bands in self.locked_bands.items()},
+            "locked_pairs": [asdict(pair) for pair in self.locked_pairs],
         }
 
     @classmethod
@@ -196,6 +205,7 @@ class Choices:
             locked_bands={
                 name: CriterionBands.from_document(bands) for name, bands in document.get("locked_bands", {}).items()
             },
+            locked_pairs=tuple(Pair(**pair) for pair in document.get("locked_pairs", ())),
         )
 
 
@@ -270,6 +280,7 @@ class Band:
     upper: float | None = None
     values: tuple[str, ...] | None = None
     expert_points: int = 0
+    is_pinned: bool = False
 
 
 def format_number(value: float) -> str:
@@ -625,6 +636,40 @@ class Card:
             for name, bands in self.rows().items()
             if name not in made
         )
+
+    def pair_bands(self) -> dict[str, CriterionBands]:
+        """The bands of the pairs by name: cells, then "other"."""
+        rows = self.rows()
+        return {
+            pair.name: CriterionBands(
+                pair.name,
+                rows[pair.name][0].kind,
+                "category",
+                tuple(
+                    Band(b.band, b.band_type, None, None, b.values, 0, b.band_type == "other") for b in rows[pair.name]
+                ),
+            )
+            for pair in self.pairs
+        }
+
+    def locked(self, names: Iterable[str]) -> tuple[dict[str, CriterionBands], tuple[Pair, ...]]:
+        """What `Choices` must hold so that these criteria and pairs keep their bands: `locked_bands`, `locked_pairs`.
+
+        Raises
+        ------
+        ValueError
+            The card has no such criterion.
+        """
+        wanted = set(names)
+        if unknown := wanted.difference(self.criteria):
+            raise ValueError(
+                f"the card has no criterion {', '.join(sorted(unknown))}; it has {', '.join(self.criteria)}"
+            )
+        pairs = tuple(pair for pair in self.pairs if pair.name in wanted)
+        for pair in pairs:
+            wanted.update((pair.left, pair.right))
+        bands = {bands.name: bands for bands in self.criterion_bands()} | self.pair_bands()
+        return {name: bands[name] for name in self.criteria if name in wanted}, pairs
 
     def band_numbers(self, X: pd.DataFrame) -> pd.DataFrame:
         """`band_no` of every value: rows as in `X`, one int64 column per criterion, pairs last."""

@@ -33,14 +33,18 @@ from ml.calibration import logistic_line_posterior
 INTERCEPT_DEALS = 20.0
 """Pseudo-deals that hold the intercept, at the rate that the trust line gives to 0 points."""
 
-EVIDENCE_ROWS = 50_000
+EVIDENCE_ROWS = 30_000
 """Rows for choosing the beliefs: how far weights stray from the experts is well seen on so many."""
 
 CHUNK_ROWS = 20_000
 """Rows that are dense at a time while a Hessian is summed: one matrix product each, 20 MB at 250 columns."""
 
-SINGLE_FROM = 100_000
-"""Rows from which Hessians are summed in single precision: 1e-6 of a Hessian moves no step's end, only its length."""
+SINGLE_FROM = 5_000
+"""Rows from which Hessians are summed in single precision and serve several steps: 1e-6 of a Hessian, or one of a
+point nearby, moves no step's end, only its length."""
+
+STALE_AFTER = 0.25
+"""Largest change of a weight (18 % of odds less 1 point in 3) after which a Hessian is made anew at the mode."""
 
 LARGEST_BELIEF = 1e-6
 """Pseudo-deals are never more one-sided than this share: a won share of exactly 0 has no finite weight."""
@@ -287,12 +291,12 @@ def solve(
 
     line = design.times(theta)
     value = likelihood_loss(line) + prior.loss(theta)
-    data_hessian = hessian
+    data_hessian, made_at = hessian, theta
     moved = math.inf
     for _ in range(100):
         p = expit(line)
         if data_hessian is None:
-            data_hessian = design.information(weight * p * (1 - p))
+            data_hessian, made_at = design.information(weight * p * (1 - p)), theta
         gradient = design.transposed_times(weight * (p - share_won)) + prior.gradient(theta)
         held = (low == high) | ((theta <= low) & (gradient > 0)) | ((theta >= high) & (gradient < 0))
         free = np.flatnonzero(~held)
@@ -315,11 +319,11 @@ def solve(
         theta, line, value = candidate, candidate_line, candidate_value
         if stuck or change < 1e-9:
             break
-        # Near the mode one Hessian of many rows serves several steps: it costs as much as 40 gradients.
-        if not (many and size == 1.0 and change < min(0.1, 0.5 * moved)):
+        # One Hessian of many rows costs as much as 40 gradients: it serves while steps shrink fast.
+        if not (many and size == 1.0 and change < 0.3 * moved):
             data_hessian = None
         moved = change
-    if data_hessian is None:
+    if data_hessian is None or np.abs(theta - made_at).max() > STALE_AFTER:
         p = expit(line)
         data_hessian = design.information(weight * p * (1 - p))
     total = data_hessian + prior.precision(theta)
@@ -549,8 +553,9 @@ def learn_weights(
         grid = sorted({float(b) for b in belief_grid} | {belief}) if len(belief_grid) else []
         for tried in grid:
             prior = beliefs.pseudo_deals(intercept, trust, tried, neutral)
-            solution = solve(*rows, prior, start, lower=low, upper=high)
+            solution = solve(*rows, prior, start, lower=low, upper=high, hessian=hessian)
             start = solution.theta
+            hessian = solution.data_hessian if part.shape[0] >= SINGLE_FROM else None
             solutions[tried] = solution, prior
             # Without rows all beliefs explain them alike: a wide prior round the given one then decides.
             lean = -0.5 * (math.log(tried / belief_deals) / math.log(4.0)) ** 2
@@ -563,7 +568,8 @@ def learn_weights(
                 factors = choose_group_factors(beliefs, solution, prior, belief)
         prior = beliefs.pseudo_deals(intercept, trust, belief, factors)
         if step > 1:
-            start = solve(*rows, prior, start, lower=low, upper=high).theta
+            solution = solve(*rows, prior, start, lower=low, upper=high, hessian=hessian)
+            start, hessian = solution.theta, solution.data_hessian * (weight.sum() / weight[::step].sum())
     else:
         belief, factors, start = like.belief, like.factors, like.theta
         prior = beliefs.pseudo_deals(intercept, trust, belief, factors)

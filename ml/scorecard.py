@@ -1,36 +1,29 @@
-"""The fit of the weights: experts' points as pseudo-deals, then logistic regression on band indicators.
+"""The whole road from closed deals to a `Card`: bands, weights, pairs, segments, points, probability, evaluation.
 
-Belongs here: `ScorecardClassifier`, the numerical core on any numeric matrix, and `fit_card`, the whole
-road from closed deals to a `Card`. Does not: reading features, storing cards, deciding which card is active.
+Belongs here: the order of these steps, points out of fold, the rows of the card and what they rest on in words. Does
+not: the steps themselves (`ml.banding`, `ml.weights`, `ml.pairs`, `ml.segments`, `ml.calibration`, `ml.evaluate`),
+reading features, storing cards, deciding which card is active.
 
-Method. Every band has an indicator. A band that the experts give weight e enters as S rows with that
-indicator alone switched on, a share ``1 / (1 + exp(-t e))`` of them won: a proper prior, so that any
-number of deals gives a card. Two figures are learnt. *Trust* t is the slope of one logistic line on the
-experts' total, with prior 0.7 +- 0.3. *Belief* S, how many deals an opinion is worth, maximises Laplace's
-approximation of the marginal likelihood over a grid.
-
-Level. Raising all bands of a criterion and lowering the intercept by as much changes no prediction: deals
-cannot see it, only the pseudo-deals can. So the level of each criterion stays where the experts put it:
-their scale survives the fit, and "missing" without an opinion or deals stays at 0. No further centring is
-done.
+Method. Every band has an indicator in one logistic regression. A band that the experts give weight e enters as S
+rows with that indicator alone switched on, a share ``1 / (1 + exp(-t e))`` of them won: a proper prior, so that any
+number of deals gives a card. How far the experts are trusted, what a belief is worth, what each criterion deserves
+and how smooth a number's weights are is learnt (`ml.classifier`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
 from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from ml import evaluate
 from ml.banding import band_criteria
-from ml.calibration import calibrate, flat_calibration
+from ml.calibration import calibrate, flat_calibration, weight_variance_by_total
 from ml.card import (
     WEIGHT_PER_POINT,
     Z_90,
@@ -38,37 +31,31 @@ from ml.card import (
     Card,
     CardBand,
     CardSpec,
+    Choices,
     CriterionBands,
-    column_of,
+    Pair,
     points_from_weights,
     points_range,
 )
-from ml.classifier import LARGEST_BELIEF, BandDesign, Beliefs, Learnt, count_identical, learn_weights
-from ml.evidence import criterion_evidence, protected_differences
-from ml.leaks import History, Leak, find_leaks, leak_sentences, without_leaks
+from ml.pairs import find_pairs, with_pair_codes
+from ml.segments import SegmentWeights, fit_segments
+from ml.weights import (
+    Limits,
+    Weights,
+    band_offsets,
+    believed_weights,
+    encode,
+    fit_weights,
+    limits_of,
+    total_points,
+    total_variance,
+)
 
 THREADS_FROM = 50_000
 """Deals from which several threads save more than they cost."""
 
 THIN_EVIDENCE = 40
 """Won (or lost) deals under which the verdict says that the card is mostly expert judgement."""
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """Weights of all bands, in the order of the criteria and their bands; every array has shape (bands,).
-
-    `learnt` has one column per group of tied bands: `column` names each band's, 1-based (0 is the intercept).
-    Without won or lost deals there is nothing learnt.
-    """
-
-    mean: np.ndarray
-    sd: np.ndarray
-    data_share: np.ndarray
-    trust: float
-    belief_deals: float
-    column: np.ndarray
-    learnt: Learnt | None
 
 
 @dataclass(frozen=True)
@@ -104,15 +91,13 @@ def fit(
     active: Card | None = None,
     active_fitted_at: Any = None,
     amount: Any = None,
-    history: History | None = None,
-    protected: Sequence[str] = (),
 ) -> Fitted:
     """The card of these closed deals, from none to millions.
 
     Until one deal is won and one is lost, the card is the experts' card, point for point. After that every
-    weight is the mode of deals and pseudo-deals together. Points never depend on the verdict; but where
-    the deals closed later, and all deals out of fold, both show no signal, the win probability is flat at
-    the base rate.
+    weight is the mode of deals and pseudo-deals together, within what people hold (`CardSpec.choices`).
+    Points never depend on the verdict; but where the deals closed later, and all deals out of fold, both show
+    no signal, the win probability is flat at the base rate.
 
     Parameters
     ----------
@@ -133,56 +118,56 @@ def fit(
     Raises
     ------
     ValueError
-        Lengths differ, an outcome is not 0 or 1, a close time or a column is missing, text for a number.
+        Lengths differ, an outcome is not 0 or 1, a close time or a column is missing, text for a number, a pin on
+        a band that is not there.
     """
     won, closed = _check_deals(X, y, closed_at)
-    leaks = find_leaks(spec, X, won, closed, seed=seed, history=history)
-    spec = without_leaks(spec, leaks)
+    given = X.index
+    X = X.reset_index(drop=True)  # rows are found again by number
     # Threads that wait for one another on a busy machine made a fit of 400 deals take 20 s instead of 1.
     with threadpool_limits(limits=1 if len(X) < THREADS_FROM else None):
-        card, out_of_fold = _fit_checked(
-            spec,
-            X,
-            won,
-            closed,
-            seed=seed,
-            population=population,
-            with_evaluation=with_evaluation,
-            active=active,
-            active_fitted_at=active_fitted_at,
-            amount=None if amount is None else np.asarray(amount, dtype=float),
-        )
+        made = _fit_without_evaluation(spec, X, won, closed, seed=seed, population=population)
+        card = replace(made.card, verdict=tuple(evidence_sentences(made.card)))
         if with_evaluation:
-            card = _with_evidence(spec, card, X, won, leaks, protected, seed=seed)
-    if leaks:
-        card = replace(card, verdict=(*card.verdict, *leak_sentences(leaks)))
+            paid = None if amount is None else np.asarray(amount, dtype=float)
+            card = _evaluated(spec, made, X, won, closed, seed, active, active_fitted_at, paid)
     by_kind = None
-    if out_of_fold is not None:
-        by_kind = pd.DataFrame(out_of_fold, index=X.index, columns=["fit_points", "engagement_points"])
-    return Fitted(card, by_kind, card.band_numbers(X))
+    if made.out_of_fold is not None:
+        by_kind = pd.DataFrame(made.out_of_fold, index=given, columns=["fit_points", "engagement_points"])
+    names = [*(c.name for c in made.criteria)]
+    numbers = pd.DataFrame(made.codes.astype(np.int64) + 1, index=given, columns=names)
+    return Fitted(card, by_kind, numbers)
 
 
-def _fit_checked(
+@dataclass(frozen=True)
+class _Made:
+    """A card with the bands of its deals: `criteria` and the columns of `codes` hold the pairs last."""
+
+    card: Card
+    out_of_fold: np.ndarray | None
+    criteria: tuple[CriterionBands, ...]
+    codes: np.ndarray
+
+
+def _evaluated(
     spec: CardSpec,
+    made: _Made,
     X: pd.DataFrame,
     won: np.ndarray,
     closed: np.ndarray,
-    *,
     seed: int,
-    population: pd.DataFrame | None,
-    with_evaluation: bool,
     active: Card | None,
     active_fitted_at: Any,
     amount: np.ndarray | None,
-) -> tuple[Card, np.ndarray | None]:
-    card, out_of_fold = _fit_without_evaluation(spec, X, won, seed=seed, population=population)
-    if not with_evaluation:
-        return replace(card, verdict=tuple(evidence_sentences(card))), out_of_fold
+) -> Card:
+    """The card with its test on later deals, and flat where that shows nothing."""
 
     def fit_earlier(X_earlier: pd.DataFrame, won_earlier: np.ndarray) -> Card:
-        return _fit_without_evaluation(spec, X_earlier, won_earlier, seed=seed, population=None)[0]
+        their_closed = closed[X_earlier.index.to_numpy()]
+        return _fit_without_evaluation(spec, X_earlier, won_earlier, their_closed, seed=seed, population=None).card
 
-    total = None if out_of_fold is None else out_of_fold.sum(axis=1)
+    card = made.card
+    total = None if made.out_of_fold is None else made.out_of_fold.sum(axis=1)
     result = evaluate.on_later_deals(
         fit_earlier,
         X,
@@ -206,27 +191,79 @@ def _fit_checked(
             ),
         )
     verdict = (*evaluate.verdict_sentences(result), *evidence_sentences(card))
-    return replace(card, evaluation=result, verdict=verdict), out_of_fold
+    if has_choices(spec):
+        result["choices_price"] = choices_price(spec, X, won, closed, seed=seed)
+        verdict = (*verdict, *price_sentences(result["choices_price"]))
+    return replace(card, evaluation=result, verdict=verdict)
 
 
-def _with_evidence(
-    spec: CardSpec,
-    card: Card,
-    X: pd.DataFrame,
-    won: np.ndarray,
-    leaks: Sequence[Leak],
-    protected: Sequence[str],
-    *,
-    seed: int,
-) -> Card:
-    """The card with what stands beside its figures: leaks, single criteria, protected groups."""
-    found: dict[str, Any] = {"leaks": [leak.to_document() for leak in leaks]}
-    given = {c.name for c in spec.criteria if c.bands is not None} - set(spec.choices.locked_bands)
-    evidence = criterion_evidence(card, X, won, seed=seed, fixed_bands=given)
-    found["criteria"] = [entry.to_document() for entry in evidence]
-    if protected:
-        found["protected"] = protected_differences(card, X, won, protected)
-    return replace(card, evaluation={**card.evaluation, **found})
+def has_choices(spec: CardSpec) -> bool:
+    """Whether people hold points, signs or bands of this card."""
+    return bool(spec.choices) or any(
+        criterion.sign is not None or any(band.is_pinned for band in criterion.bands or ())
+        for criterion in spec.criteria
+    )
+
+
+def without_choices(spec: CardSpec) -> CardSpec:
+    """The same specification with nothing held: expert points stay beliefs."""
+    criteria = tuple(
+        replace(
+            criterion,
+            sign=None,
+            bands=None
+            if criterion.bands is None
+            else tuple(replace(band, is_pinned=False) for band in criterion.bands),
+        )
+        for criterion in spec.criteria
+    )
+    return replace(spec, criteria=criteria, choices=Choices())
+
+
+def choices_price(
+    spec: CardSpec, X: pd.DataFrame, won: np.ndarray, closed: np.ndarray, *, seed: int
+) -> dict[str, Any] | None:
+    """What holding people's choices costs on the newest deals: both cards are fitted on the earlier ones.
+
+    Returns
+    -------
+    deal_count, won_count, with_choices and without_choices (auc, log_loss), cost (log loss with less that without;
+    above 0 = the choices cost) and its paired 90 % interval; None where the later deals are too few to say.
+    """
+    later, _ = evaluate.split_by_close_time(closed)
+    y = won[later]
+    earlier = won[~later]
+    if min(y.sum(), len(y) - y.sum(), earlier.sum(), len(earlier) - earlier.sum()) < evaluate.FEWEST_RARER:
+        return None
+    chances, scores = {}, {}
+    for name, asked in (("with_choices", spec), ("without_choices", without_choices(spec))):
+        card = _fit_without_evaluation(asked, X.loc[~later], earlier, closed[~later], seed=seed, population=None).card
+        points = card.total_points(X.loc[later]).to_numpy()
+        chances[name], scores[name] = card.win_probability(points)[0], points.astype(float)
+    figures = {name: evaluate.figures(y, chances[name], scores[name]) for name in chances}
+    intervals = evaluate.bootstrap_intervals(
+        y, chances["without_choices"], scores["without_choices"], {"choices": chances["with_choices"]}, seed=seed
+    )
+    return {
+        "deal_count": len(y),
+        "won_count": int(y.sum()),
+        **{name: {key: its[key] for key in ("auc", "log_loss")} for name, its in figures.items()},
+        "cost": figures["with_choices"]["log_loss"] - figures["without_choices"]["log_loss"],  # type: ignore[operator]
+        "cost_interval": intervals["gain_over_choices"],
+    }
+
+
+def price_sentences(price: dict[str, Any] | None) -> list[str]:
+    """The price of the choices in one sentence; none where it is unknown."""
+    if price is None:
+        return []
+    with_, without = price["with_choices"], price["without_choices"]
+    low, high = price["cost_interval"]
+    verdict = "they cost" if low > 0 else "they pay" if high < 0 else "that is within chance"
+    return [
+        f"What people hold: on the {price['deal_count']:,} newest deals log loss is {with_['log_loss']:.4f} with their "
+        f"choices and {without['log_loss']:.4f} without, AUC {with_['auc']:.3f} and {without['auc']:.3f}: {verdict}."
+    ]
 
 
 def _check_deals(X: pd.DataFrame, y: Any, closed_at: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -246,38 +283,60 @@ def _check_deals(X: pd.DataFrame, y: Any, closed_at: Any) -> tuple[np.ndarray, n
 
 
 def _fit_without_evaluation(
-    spec: CardSpec, X: pd.DataFrame, won: np.ndarray, *, seed: int, population: pd.DataFrame | None
-) -> tuple[Card, np.ndarray | None]:
+    spec: CardSpec,
+    X: pd.DataFrame,
+    won: np.ndarray,
+    closed: np.ndarray,
+    *,
+    seed: int,
+    population: pd.DataFrame | None,
+) -> _Made:
     """The card and each deal's points out of fold (None where folds were impossible)."""
     criteria = band_criteria(spec, X, won, population)
     codes = encode(criteria, X)
-    expert_points = np.array([b.expert_points for c in criteria for b in c.bands], dtype=float)
     rarer = int(min(won.sum(), len(won) - won.sum()))
     out_of_fold: np.ndarray | None = None
     prior: dict[str, float] = {}
+    pairs: list[tuple[Pair, CriterionBands]] = []
+    segments: SegmentWeights | None = None
     if rarer == 0 or not criteria:
-        weights = _belief_only(spec, criteria, expert_points * WEIGHT_PER_POINT, trust=1.0)
-        calibration_points = _points(points_from_weights(weights.mean), criteria, codes)
+        weights = believed_weights(spec, criteria)
+        calibration_points = total_points(points_from_weights(weights.mean), criteria, codes)
         # The points are the experts' own; how far they are to be trusted stands in the probability alone.
         prior = {
             "prior_slope": spec.trust * WEIGHT_PER_POINT,
             "prior_slope_sd": max(spec.trust_sd, 0.01) * WEIGHT_PER_POINT,
         }
     else:
-        weights = _fit_weights(spec, criteria, codes, won)
+        weights = fit_weights(spec, criteria, codes, won)
+        pairs = find_pairs(spec, criteria, codes, won, closed, weights, seed=seed)
+        if pairs:
+            codes = with_pair_codes(codes, criteria, pairs)
+            criteria = (*criteria, *(bands for _, bands in pairs))
+            weights = fit_weights(spec, criteria, codes, won)
+        pair_names = [pair.name for pair, _ in pairs]
+        segments = fit_segments(spec, criteria, codes, won, weights, pair_names=pair_names)
         if rarer >= 2:
-            out_of_fold = _out_of_fold_points(spec, criteria, codes, won, weights, seed=seed)
+            out_of_fold = _out_of_fold_points(spec, criteria, codes, won, weights, segments, pair_names, seed=seed)
             calibration_points = out_of_fold.sum(axis=1)
         else:
             # One deal of an outcome cannot be both fitted and tested: the experts' points have seen neither.
-            expected = weights.trust * expert_points * WEIGHT_PER_POINT
-            calibration_points = _points(points_from_weights(expected), criteria, codes)
+            expert = np.array([b.expert_points for c in criteria for b in c.bands], dtype=float)
+            expected = points_from_weights(weights.trust * expert * WEIGHT_PER_POINT)
+            calibration_points = total_points(expected, criteria, codes)
+        if segments is not None:
+            weights = segments.common
     points = points_from_weights(weights.mean)
+    accounts: np.ndarray | None = None
     centre: float | None = None
-    if population is not None and len(population) > 0 and len(won) < 2 * spec.expected_win_rate_deals:
-        centre = float(_points(points, criteria, encode(criteria, population)).mean())
-    rows = _card_bands(criteria, codes, won, weights, points)
+    if population is not None and len(population) > 0:
+        accounts = with_pair_codes(encode(criteria[: len(criteria) - len(pairs)], population), criteria, pairs)
+        if len(won) < 2 * spec.expected_win_rate_deals:
+            centre = float(total_points(points, criteria, accounts).mean())
+    rows = _card_bands(spec, criteria, codes, won, weights, segments, accounts)
     lowest, highest = points_range(rows)
+    seen = codes if len(codes) else accounts if accounts is not None else codes
+    variance, at = total_variance(criteria, seen, weights)
     calibration: Calibration = calibrate(
         calibration_points,
         won,
@@ -287,6 +346,9 @@ def _fit_without_evaluation(
         expected_win_rate_deals=spec.expected_win_rate_deals,
         **prior,
         centre_points=centre,
+        weight_variance=weight_variance_by_total(
+            total_points(points, criteria, seen[at]), variance, lowest_points=lowest, highest_points=highest
+        ),
         seed=seed,
     )
     card = Card(
@@ -297,131 +359,11 @@ def _fit_without_evaluation(
         belief_deals=weights.belief_deals,
         deal_count=len(won),
         won_count=int(won.sum()),
+        pairs=tuple(pair for pair, _ in pairs),
+        segment_by=spec.segment_by,
+        choices=spec.choices,
     )
-    return card, out_of_fold
-
-
-def encode(criteria: Sequence[CriterionBands], X: pd.DataFrame) -> np.ndarray:
-    """Band positions, shape (deals, criteria), int16, 0-based within the criterion."""
-    codes = np.empty((len(X), len(criteria)), dtype=np.int16)
-    for number, criterion in enumerate(criteria):
-        codes[:, number] = criterion.encode(column_of(X, criterion.name))
-    return codes
-
-
-def _offsets(criteria: Sequence[CriterionBands]) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum([len(c.bands) for c in criteria])]).astype(np.int64)
-
-
-def _points(points: np.ndarray, criteria: Sequence[CriterionBands], codes: np.ndarray) -> np.ndarray:
-    """Total points of every row of `codes`, int64."""
-    total = np.zeros(len(codes), dtype=np.int64)
-    for number, offset in enumerate(_offsets(criteria)[:-1]):
-        total += points[offset + codes[:, number]]
-    return total
-
-
-def _belief_only(spec: CardSpec, criteria: Sequence[CriterionBands], expert: np.ndarray, trust: float) -> _Weights:
-    p0 = np.clip(expit(trust * expert), LARGEST_BELIEF, 1 - LARGEST_BELIEF)
-    precision = spec.belief_deals * p0 * (1 - p0)
-    covariance = np.diag(1 / precision) if len(precision) else np.zeros((0, 0))
-    sd = _contrast_sd(criteria, covariance, precision)
-    column = 1 + np.arange(len(expert))
-    return _Weights(trust * expert, sd, np.zeros(len(expert)), trust, spec.belief_deals, column, None)
-
-
-def _fit_weights(
-    spec: CardSpec,
-    criteria: Sequence[CriterionBands],
-    codes: np.ndarray,
-    won: np.ndarray,
-    *,
-    like: _Weights | None = None,
-    column: np.ndarray | None = None,
-) -> _Weights:
-    """Fit all bands; `like` fixes trust and beliefs at those of another fit; `column` gives bands a common one.
-
-    A criterion that must be monotone and is not has its two worst neighbours tied and is fitted again:
-    pooling of adjacent violators on the joint likelihood.
-    """
-    offsets = _offsets(criteria)
-    if column is None:
-        column = 1 + np.arange(offsets[-1]) if like is None else like.column
-    expert = np.array([b.expert_points for c in criteria for b in c.bands]) * WEIGHT_PER_POINT
-    group_of_band = np.repeat(np.arange(len(criteria)), np.diff(offsets))
-    count = int(column.max())
-    bands_per_column = np.bincount(column - 1, minlength=count).astype(float)
-    group = np.zeros(count, dtype=int)
-    group[column - 1] = group_of_band
-    beliefs = Beliefs(
-        expert=np.bincount(column - 1, weights=expert, minlength=count) / bands_per_column,
-        scale=bands_per_column,
-        group=group,
-        chains=_chains(criteria, offsets, column),
-        lower=np.full(count, -np.inf),
-        upper=np.full(count, np.inf),
-    )
-    distinct, wins, losses = count_identical(codes, won)
-    columns = tuple(column[begin:end] for begin, end in pairwise(offsets))
-    design = BandDesign(distinct, columns, 1 + count)
-    deals = (wins + losses).astype(float)
-    learnt = learn_weights(
-        design,
-        wins / deals,
-        deals,
-        beliefs,
-        prior_trust=spec.trust,
-        trust_sd=spec.trust_sd,
-        belief_deals=spec.belief_deals,
-        belief_grid=spec.belief_grid,
-        like=None if like is None or like.learnt is None or len(like.learnt.theta) != count + 1 else like.learnt,
-    )
-    mean = learnt.theta[column]
-    tied = _tie_worst(criteria, offsets, mean, column)
-    if tied is not None:
-        return _fit_weights(spec, criteria, codes, won, like=like, column=tied)
-    precision = (np.diag(learnt.prior.precision(learnt.prior.centre))[1:] / bands_per_column)[column - 1]
-    sd = _contrast_sd(criteria, learnt.covariance[np.ix_(column, column)], precision)
-    return _Weights(mean, sd, learnt.data_share[column - 1], learnt.trust, learnt.belief, column, learnt)
-
-
-def _chains(criteria: Sequence[CriterionBands], offsets: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The 0-based columns of each number's ranges in order; tied ranges are one column."""
-    chains = []
-    for criterion, offset in zip(criteria, offsets[:-1], strict=True):
-        ranges = [column[offset + k] - 1 for k, band in enumerate(criterion.bands) if band.band_type == "range"]
-        if len(chain := list(dict.fromkeys(ranges))) > 1:
-            chains.append(np.array(chain, dtype=int))
-    return tuple(chains)
-
-
-def _tie_worst(
-    criteria: Sequence[CriterionBands], offsets: np.ndarray, mean: np.ndarray, column: np.ndarray
-) -> np.ndarray | None:
-    """Columns with the worst pair of each non-monotone criterion made one; None when all are in order."""
-    tied = column.copy()
-    for number, criterion in enumerate(criteria):
-        if criterion.monotone is None:
-            continue
-        ranges = np.arange(offsets[number], offsets[number] + len(criterion.bands) - 1)
-        rises = np.diff(mean[ranges]) * (1 if criterion.monotone == "increasing" else -1)
-        if len(rises) and rises.min() < -1e-9:
-            worst = int(rises.argmin())
-            tied[tied == tied[ranges[worst + 1]]] = tied[ranges[worst]]
-    if np.array_equal(tied, column):
-        return None
-    return 1 + np.unique(tied, return_inverse=True)[1]
-
-
-def _contrast_sd(criteria: Sequence[CriterionBands], covariance: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """Standard deviation of each band against the mean of its criterion's bands (weighted by the belief)."""
-    variance = np.diag(covariance).copy()
-    offsets = _offsets(criteria)
-    for begin, end in pairwise(offsets):
-        share = precision[begin:end] / precision[begin:end].sum()
-        contrast = np.eye(end - begin) - share[None, :]
-        variance[begin:end] = np.diag(contrast @ covariance[begin:end, begin:end] @ contrast.T)
-    return np.sqrt(np.maximum(variance, 0.0))
+    return _Made(card, out_of_fold, tuple(criteria), codes)
 
 
 def _out_of_fold_points(
@@ -429,12 +371,14 @@ def _out_of_fold_points(
     criteria: Sequence[CriterionBands],
     codes: np.ndarray,
     won: np.ndarray,
-    weights: _Weights,
+    weights: Weights,
+    segments: SegmentWeights | None,
+    pair_names: Sequence[str],
     *,
     seed: int,
 ) -> np.ndarray:
     """Each deal's whole points (explicit, implicit), shape (n, 2), by a fit that did not see it, at the trust
-    and belief of the whole fit.
+    and beliefs of the whole fit.
 
     The fewer the deals, the more folds (each fit must resemble the final one); from 20,000 on halves do.
     """
@@ -443,48 +387,126 @@ def _out_of_fold_points(
     result = np.zeros((len(won), 2), dtype=np.int64)
     implicit = np.repeat([c.kind == "implicit" for c in criteria], [len(c.bands) for c in criteria])
     for train, test in folds.split(codes, won):
-        fold = _fit_weights(spec, criteria, codes[train], won[train], like=weights)
-        points = points_from_weights(fold.mean)
-        result[test, 0] = _points(np.where(implicit, 0, points), criteria, codes[test])
-        result[test, 1] = _points(np.where(implicit, points, 0), criteria, codes[test])
+        seen, unseen = np.asfortranarray(codes[train]), np.asfortranarray(codes[test])
+        fold = fit_weights(spec, criteria, seen, won[train], like=weights)
+        means = [(np.ones(len(test), dtype=bool), fold.mean)]
+        if segments is not None:
+            parts = fit_segments(
+                spec, criteria, seen, won[train], fold, pair_names=pair_names, strengths=segments.strengths
+            )
+            if parts is not None:
+                by = [c.name for c in criteria].index(str(spec.segment_by))
+                means = [(~np.isin(unseen[:, by], parts.places), parts.common.mean)]
+                means += [(unseen[:, by] == place, mean) for place, mean in zip(parts.places, parts.mean, strict=True)]
+        for inside, mean in means:
+            points = points_from_weights(mean)
+            result[test[inside], 0] = total_points(np.where(implicit, 0, points), criteria, unseen[inside])
+            result[test[inside], 1] = total_points(np.where(implicit, points, 0), criteria, unseen[inside])
     return result
 
 
+# --------------------------------------------------------------------------- rows and words
+
+
 def _card_bands(
+    spec: CardSpec,
     criteria: Sequence[CriterionBands],
     codes: np.ndarray,
     won: np.ndarray,
-    weights: _Weights,
-    points: np.ndarray,
+    weights: Weights,
+    segments: SegmentWeights | None,
+    accounts: np.ndarray | None,
 ) -> tuple[CardBand, ...]:
+    limits = limits_of(spec, criteria)
+    everywhere = np.ones(len(codes), dtype=bool)
+    all_accounts = None if accounts is None else np.ones(len(accounts), dtype=bool)
+    result = _rows(
+        spec, "", criteria, codes, won, everywhere, accounts, all_accounts,
+        (weights.mean, weights.sd, weights.data_share), limits,
+    )  # fmt: skip
+    if segments is not None:
+        by = [c.name for c in criteria].index(str(spec.segment_by))
+        for number, (label, place) in enumerate(zip(segments.labels, segments.places, strict=True)):
+            figures = segments.mean[number], segments.sd[number], segments.data_share[number]
+            inside = codes[:, by] == place
+            accounts_inside = None if accounts is None else accounts[:, by] == place
+            result += _rows(
+                spec, label, criteria, codes, won, inside, accounts, accounts_inside, figures, limits
+            )  # fmt: skip
+    return tuple(result)
+
+
+def _rows(
+    spec: CardSpec,
+    segment: str,
+    criteria: Sequence[CriterionBands],
+    codes: np.ndarray,
+    won: np.ndarray,
+    inside: np.ndarray,
+    accounts: np.ndarray | None,
+    accounts_inside: np.ndarray | None,
+    figures: tuple[np.ndarray, np.ndarray, np.ndarray],
+    limits: Limits,
+) -> list[CardBand]:
+    """The rows of one segment; deals and accounts are counted where they are `inside` it."""
+    means, sds, shares = figures
+    points = points_from_weights(means)
+    pinned = {(pin.criterion, pin.band) for pin in spec.choices.pins if pin.segment == segment and segment}
     rows: list[CardBand] = []
-    for number, (criterion, offset) in enumerate(zip(criteria, _offsets(criteria)[:-1], strict=True)):
-        deals = np.bincount(codes[:, number], minlength=len(criterion.bands))
-        wins = np.bincount(codes[:, number], weights=won, minlength=len(criterion.bands))
+    for number, (criterion, offset) in enumerate(zip(criteria, band_offsets(criteria)[:-1], strict=True)):
+        count = len(criterion.bands)
+        deals = np.bincount(codes[inside, number], minlength=count)
+        wins = np.bincount(codes[inside, number], weights=won[inside], minlength=count)
+        counted = None
+        if accounts is not None and accounts_inside is not None:
+            counted = np.bincount(accounts[accounts_inside, number], minlength=count)
+        believed = any(band.expert_points for band in criterion.bands)
         for place, band in enumerate(criterion.bands):
             at = int(offset) + place
-            mean, half = float(weights.mean[at]), Z_90 * float(weights.sd[at])
-            rows.append(
-                CardBand(
-                    criterion=criterion.name,
-                    kind=criterion.kind,
-                    band_no=place + 1,
-                    band=band.label,
-                    band_type=band.band_type,
-                    lower=band.lower,
-                    upper=band.upper,
-                    values=band.values,
-                    expert_points=band.expert_points,
-                    points=int(points[at]),
-                    weight=mean,
-                    weight_low=mean - half,
-                    weight_high=mean + half,
-                    deal_count=int(deals[place]),
-                    won_count=int(wins[place]),
-                    data_share_pct=round(100 * float(weights.data_share[at]), 2),
-                )
+            mean, half = float(means[at]), Z_90 * float(sds[at])
+            # The rest of a pair is 0 by what a pair is, not by anyone's choice.
+            is_rest = band.band_type == "other" and band.is_pinned and band.expert_points == 0
+            is_pinned = (bool(limits.is_pinned[at]) and not is_rest) or (criterion.name, band.label) in pinned
+            row = CardBand(
+                criterion=criterion.name,
+                kind=criterion.kind,
+                band_no=place + 1,
+                band=band.label,
+                band_type=band.band_type,
+                lower=band.lower,
+                upper=band.upper,
+                values=band.values,
+                expert_points=band.expert_points,
+                points=int(points[at]),
+                weight=mean,
+                # A sign that people demand also bounds what may be.
+                weight_low=float(max(mean - half, min(limits.lower[at], mean))),
+                weight_high=float(min(mean + half, max(limits.upper[at], mean))),
+                deal_count=int(deals[place]),
+                won_count=int(wins[place]),
+                data_share_pct=round(100 * float(shares[at]), 2),
+                segment=segment,
+                account_count=None if counted is None else int(counted[place]),
+                is_pinned=is_pinned,
             )
-    return tuple(rows)
+            rows.append(replace(row, evidence="the rest: no points" if is_rest else _evidence(row, believed)))
+    return rows
+
+
+def _evidence(row: CardBand, believed: bool) -> str:
+    """What a row rests on; `believed` = the experts gave points to its criterion."""
+    if row.is_pinned:
+        return f"held at {row.points:+d} by choice"
+    if row.deal_count == 0:
+        if row.segment:
+            return "no deals here: as everybody's"
+        return "no deals: experts' belief" if believed else "no deals, no belief"
+    seen = f"{row.won_count:,} won of {row.deal_count:,} deal{'s' if row.deal_count > 1 else ''}"
+    if row.segment:
+        return f"{seen} here; {row.data_share_pct:.0f} % from data, here and elsewhere"
+    if row.data_share_pct < 50:
+        return f"{seen}: mostly expert judgement" if believed else f"{seen}: too few to say much"
+    return f"{seen}: {row.data_share_pct:.0f} % from data"
 
 
 def evidence_sentences(card: Card) -> list[str]:

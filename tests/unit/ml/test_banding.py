@@ -89,7 +89,7 @@ def test_find_edges__nothing_to_cut():
 
 def test_find_groups__rare_values_are_left_to_other():
     column = pd.Series(["it"] * 60 + ["retail"] * 30 + ["tecnolgy"] * 1 + [None] * 9)
-    assert find_groups(column) == ["it", "retail"]
+    assert find_groups(column) == [("it",), ("retail",)]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Our estimators keep scikit-learn's rules, and the core solves what it says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -9,7 +11,17 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from ml import classifier
 from ml.banding import Bander
-from ml.classifier import MatrixDesign, ScorecardClassifier, count_identical
+from ml.classifier import (
+    BandDesign,
+    Beliefs,
+    GroupFactors,
+    MatrixDesign,
+    ScorecardClassifier,
+    count_identical,
+    learn_trust,
+    learn_weights,
+    solve,
+)
 
 
 @parametrize_with_checks([ScorecardClassifier(), ScorecardClassifier(belief_grid=None), Bander()])
@@ -32,7 +44,7 @@ def test_classifier__is_the_mode_of_deals_and_pseudo_deals():
     def loss(theta):
         line = theta[0] + X @ theta[1:]
         won = expit(0.8 * expert)
-        base = expit(model._learn_trust(X @ expert, y.astype(float), np.ones(len(y)))[0])
+        base = expit(learn_trust(X @ expert, y.astype(float), np.ones(len(y)), 0.8, 0.0)[0])
         rows = y @ log_expit(line) + (1 - y) @ log_expit(-line)
         pseudo = 30 * (won @ log_expit(theta[1:]) + (1 - won) @ log_expit(-theta[1:]))
         return -(rows + pseudo + 20 * (base * log_expit(theta[0]) + (1 - base) * log_expit(-theta[0])))
@@ -41,13 +53,91 @@ def test_classifier__is_the_mode_of_deals_and_pseudo_deals():
     np.testing.assert_allclose(np.concatenate([model.intercept_, model.coef_[0]]), best, atol=1e-5)
 
 
-def test_classifier__sparse_lbfgs_and_dense_newton_agree(monkeypatch):
-    X, y = _indicators(1, 2000)
-    dense = ScorecardClassifier(belief_grid=None).fit(X, y)
-    monkeypatch.setattr(scorecard, "DENSE_CELLS", 0)
-    lbfgs = ScorecardClassifier(belief_grid=None).fit(sparse.csr_array(X), y)
-    np.testing.assert_allclose(lbfgs.coef_, dense.coef_, atol=1e-7)
-    np.testing.assert_allclose(lbfgs.covariance_, dense.covariance_, atol=1e-7)
+def test_designs__dense_sparse_and_codes_are_the_same_matrix():
+    generator = np.random.default_rng(1)
+    codes = np.asfortranarray(generator.integers(0, 3, (700, 2)).astype(np.int16))
+    X = np.hstack([np.eye(3)[codes[:, 0]], np.eye(3)[codes[:, 1]]])
+    X[:, 5] = 0  # the last code of the second criterion has no column
+    columns = (np.array([1, 2, 3]), np.array([4, 5, -1]))
+    designs = [
+        MatrixDesign.with_intercept(X[:, :5]),
+        MatrixDesign.with_intercept(sparse.csr_array(X[:, :5])),
+        BandDesign(codes, columns, 6),
+    ]
+    theta, values, weight = generator.normal(size=6), generator.normal(size=700), generator.random(700)
+    dense = np.hstack([np.ones((700, 1)), X[:, :5]])
+    for design in designs:
+        assert design.shape == (700, 6)
+        np.testing.assert_allclose(design.times(theta), dense @ theta)
+        np.testing.assert_allclose(design.transposed_times(values), dense.T @ values)
+        np.testing.assert_allclose(design.information(weight), dense.T @ (dense * weight[:, None]))
+        np.testing.assert_allclose(design.take(slice(3, 9)).times(theta), dense[3:9] @ theta)
+    covariance = dense.T @ dense
+    np.testing.assert_allclose(
+        designs[2].variance(covariance), np.einsum("ij,jk,ik->i", X[:, :5], covariance[1:, 1:], X[:, :5])
+    )
+
+
+def test_solver__many_rows_reuse_a_hessian_and_end_at_the_same_mode(monkeypatch):
+    X, y = _indicators(1, 3000)
+    exact = ScorecardClassifier(belief_grid=None).fit(X, y)
+    monkeypatch.setattr(classifier, "SINGLE_FROM", 0)
+    monkeypatch.setattr(classifier, "EVIDENCE_ROWS", 400)
+    monkeypatch.setattr(classifier, "CHUNK_ROWS", 170)
+    rough = ScorecardClassifier(belief_grid=None).fit(sparse.csr_array(X), y)
+    np.testing.assert_allclose(rough.coef_, exact.coef_, atol=1e-6)
+    np.testing.assert_allclose(rough.covariance_, exact.covariance_, rtol=0.02, atol=1e-3)
+
+
+def test_solver__bounds_hold_and_the_rest_is_the_constrained_optimum():
+    X, y = _indicators(6, 800)
+    design = MatrixDesign.with_intercept(X)
+    beliefs = Beliefs(np.zeros(6), np.ones(6), np.full(6, -1), (), np.full(6, -np.inf), np.full(6, np.inf))
+    prior = beliefs.pseudo_deals(0.0, 1.0, 20.0, GroupFactors.neutral(0))
+    lower, upper = np.full(7, -np.inf), np.full(7, np.inf)
+    lower[[2, 3]], upper[2] = 0.4, 0.4  # the second weight is pinned, the third may not fall below
+    found = solve(design, y.astype(float), np.ones(800), prior, np.zeros(7), lower=lower, upper=upper).theta
+
+    def loss(theta):
+        line = design.times(theta)
+        return -(y @ log_expit(line) + (1 - y) @ log_expit(-line)) + prior.loss(theta)
+
+    best = minimize(loss, np.full(7, 0.4), method="L-BFGS-B", bounds=list(zip(lower, upper, strict=True)), tol=1e-12)
+    np.testing.assert_allclose(found, best.x, atol=1e-3)
+    assert (found[2], found[3]) == (0.4, 0.4)
+    assert loss(found) <= best.fun + 1e-9
+
+
+def test_classifier__a_group_that_says_nothing_is_held_tighter_than_one_that_does():
+    generator = np.random.default_rng(8)
+    codes = generator.integers(0, 8, (4000, 2))
+    X = np.hstack([np.eye(8)[codes[:, 0]], np.eye(8)[codes[:, 1]]])
+    y = (generator.random(4000) < expit(np.linspace(-2, 2, 8)[codes[:, 0]])).astype(int)
+    model = ScorecardClassifier(groups=np.repeat([0, 1], 8)).fit(X, y)
+    assert model.group_factors_[0] < 1 < model.group_factors_[1]
+    alone = ScorecardClassifier().fit(X, y)
+    assert np.abs(model.coef_[0, 8:]).max() < 0.8 * np.abs(alone.coef_[0, 8:]).max()
+
+
+def test_group_factors__a_straight_trend_is_seen_as_one():
+    generator = np.random.default_rng(9)
+    codes = generator.integers(0, 8, (1500, 1)).astype(np.int16)
+    design = BandDesign(codes, (1 + np.arange(8),), 9)
+    weights = np.linspace(-1, 1, 8)
+    y = (generator.random(1500) < expit(weights[codes[:, 0]])).astype(float)
+    beliefs = Beliefs(
+        np.zeros(8), np.ones(8), np.zeros(8, dtype=int), (np.arange(8),), np.full(8, -np.inf), np.full(8, np.inf)
+    )
+    asked = {"prior_trust": 1.0, "trust_sd": 0.0, "belief_deals": 40.0}
+    smooth = learn_weights(design, y, np.ones(1500), beliefs, belief_grid=(10.0, 40.0), **asked)
+    rough = learn_weights(design, y, np.ones(1500), replace(beliefs, chains=()), belief_grid=(10.0, 40.0), **asked)
+    assert smooth.factors.straight[0] > 0
+
+    def miss(learnt):
+        found = learnt.theta[1:] - learnt.theta[1:].mean()
+        return np.sqrt(np.mean((found - weights) ** 2))
+
+    assert miss(smooth) < miss(rough)
 
 
 def test_classifier__a_column_without_rows_stays_at_trust_times_expert():

@@ -138,6 +138,7 @@ def test_signal__is_said_in_words_with_figures(card):
     assert set(card.evaluation["baselines"]) == {
         "base_rate",
         "expert_card",
+        "naive_bayes",
         "logistic_regression",
         "gradient_boosting",
     }
