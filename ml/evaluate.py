@@ -62,11 +62,16 @@ When tested, on the newest 20 % of the deals by close time (the *final test*), f
 Added by the fit where they apply:
 
 ``leaks``
-    list of `ml.leaks.Leak` as dicts: ``criterion``, ``rule``, ``evidence`` (a sentence), ``is_left_out``.
+    list of `ml.leaks.Leak` as dicts: ``criterion``, ``rule``, ``evidence`` (a sentence), ``is_left_out``; empty where
+    none was found.
 ``criteria``
     list of `ml.evidence.CriterionEvidence` as dicts, on all deals of the fit; see there.
 ``protected``
     criterion -> groups and differences, see `ml.evidence.protected_differences`.
+``choices_price``
+    what holding people's choices costs on the newest deals, see `ml.scorecard.choices_price`; null = unknown.
+``edited``
+    where points were changed by hand without a new fit: the figures above are those of the version before.
 """
 
 from __future__ import annotations
@@ -112,9 +117,10 @@ P_FLOOR = 1e-6
 """No probability is scored as more certain than this, baselines included."""
 
 WORST_GAIN = -0.002
-"""Mean loss in log loss (nats per deal) that a challenger may show and still count as not worse. It is what rounding
-to whole points costs at most in practice and a tenth of what separates the models of `docs/weights.md`; a
-stricter limit lets noise hold a refit back, a laxer one lets a card decay by drift, refit after refit."""
+"""Mean loss in log loss (nats per deal) that a challenger may show and still count as not worse. Simulated with 1,000
+deals, 300 of them later: a card that had lost one of its 8 criteria (0.0055 worse on average) passed in 86 % of the trials
+by the interval alone and in 36 % with this limit. With 4,000 deals a card with two useless criteria more (0.0003
+worse) passed in 88 %. The same method on the same deals gains exactly 0 and passes always."""
 
 FIGURES = ("auc", "log_loss", "brier", "ece", "calibration_intercept", "calibration_slope", "lift_10", "lift_20")
 
