@@ -37,6 +37,8 @@ from ml.card import (
     points_from_weights,
     points_range,
 )
+from ml.evidence import criterion_evidence, protected_differences
+from ml.leaks import History, Leak, find_leaks, leak_sentences, without_leaks
 from ml.pairs import find_pairs, with_pair_codes
 from ml.segments import SegmentWeights, fit_segments
 from ml.weights import (
@@ -91,6 +93,8 @@ def fit(
     active: Card | None = None,
     active_fitted_at: Any = None,
     amount: Any = None,
+    history: History | None = None,
+    protected: Sequence[str] = (),
 ) -> Fitted:
     """The card of these closed deals, from none to millions.
 
@@ -122,6 +126,8 @@ def fit(
         a band that is not there.
     """
     won, closed = _check_deals(X, y, closed_at)
+    leaks = find_leaks(spec, X, won, closed, seed=seed, history=history)
+    spec = without_leaks(spec, leaks)
     given = X.index
     X = X.reset_index(drop=True)  # rows are found again by number
     # Threads that wait for one another on a busy machine made a fit of 400 deals take 20 s instead of 1.
@@ -131,6 +137,9 @@ def fit(
         if with_evaluation:
             paid = None if amount is None else np.asarray(amount, dtype=float)
             card = _evaluated(spec, made, X, won, closed, seed, active, active_fitted_at, paid)
+            card = _with_evidence(spec, card, X, won, leaks, protected, seed=seed)
+    if leaks:
+        card = replace(card, verdict=(*card.verdict, *leak_sentences(leaks)))
     by_kind = None
     if made.out_of_fold is not None:
         by_kind = pd.DataFrame(made.out_of_fold, index=given, columns=["fit_points", "engagement_points"])
@@ -195,6 +204,26 @@ def _evaluated(
         result["choices_price"] = choices_price(spec, X, won, closed, seed=seed)
         verdict = (*verdict, *price_sentences(result["choices_price"]))
     return replace(card, evaluation=result, verdict=verdict)
+
+
+def _with_evidence(
+    spec: CardSpec,
+    card: Card,
+    X: pd.DataFrame,
+    won: np.ndarray,
+    leaks: Sequence[Leak],
+    protected: Sequence[str],
+    *,
+    seed: int,
+) -> Card:
+    """The card with what stands beside its figures: leaks, single criteria, protected groups."""
+    found: dict[str, Any] = {"leaks": [leak.to_document() for leak in leaks]}
+    given = {c.name for c in spec.criteria if c.bands is not None} - set(spec.choices.locked_bands)
+    evidence = criterion_evidence(card, X, won, seed=seed, fixed_bands=given)
+    found["criteria"] = [entry.to_document() for entry in evidence]
+    if protected:
+        found["protected"] = protected_differences(card, X, won, protected)
+    return replace(card, evaluation={**card.evaluation, **found})
 
 
 def has_choices(spec: CardSpec) -> bool:
