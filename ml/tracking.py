@@ -17,7 +17,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import pandas as pd
@@ -108,16 +108,31 @@ def log_card(
     name: str = REGISTERED_NAME,
     params: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
+    artifacts: Mapping[str, bytes] | None = None,
 ) -> tuple[str, int]:
     """Log a card as a run and register it as the next version of `name`.
 
-    The run holds the parameters, the figures on later deals (`card.auc`, `base_rate.log_loss`, ...), the
-    verdict as a note and the document as the model.
+    The run holds the parameters, the figures on later deals (`card.auc`, `base_rate.log_loss`, ...; see `figures_of`),
+    the verdict as a note, the document as the model and whatever `artifacts` holds.
+
+    Parameters
+    ----------
+    params : logged beside those of the card; a text of more than 6,000 characters is refused by MLflow.
+    artifacts : path within the run, such as ``"model_card.html"`` or ``"plots/gains.svg"`` -> content.
 
     Returns
     -------
     run id, version (1, 2, ...).
+
+    Raises
+    ------
+    ValueError
+        An artifact's path is absolute or leaves the run.
     """
+    for path_in_run in artifacts or {}:
+        pure = PurePosixPath(path_in_run)
+        if pure.is_absolute() or ".." in pure.parts or not pure.name:
+            raise ValueError(f"artifact: its path must stay within the run, got {path_in_run!r}")
     with _store(tracking_dir) as mlflow:
         from mlflow.models import ModelSignature
         from mlflow.types import ColSpec, Schema
@@ -125,8 +140,8 @@ def log_card(
         client = mlflow.MlflowClient()
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
-            artifacts = (tracking_dir.resolve() / "artifacts").as_uri()
-            experiment_id = client.create_experiment(name, artifact_location=artifacts)
+            location = (tracking_dir.resolve() / "artifacts").as_uri()
+            experiment_id = client.create_experiment(name, artifact_location=location)
         else:
             experiment_id = experiment.experiment_id
         signature = ModelSignature(
@@ -144,16 +159,14 @@ def log_card(
         ):
             path = Path(folder) / CARD_FILE
             path.write_text(json.dumps(card.to_document(), indent=1), encoding="utf-8")
-            mlflow.log_params(
-                {
-                    "deal_count": card.deal_count,
-                    "won_count": card.won_count,
-                    "trust": round(card.trust, 6),
-                    "belief_deals": card.belief_deals,
-                    **(params or {}),
-                }
-            )
-            mlflow.log_metrics(_metrics(card))
+            mlflow.log_params({**_params(card), **(params or {})})
+            mlflow.log_metrics(figures_of(card))
+            for path_in_run, content in (artifacts or {}).items():
+                pure = PurePosixPath(path_in_run)
+                local = Path(folder) / "artifacts" / pure.name
+                local.parent.mkdir(exist_ok=True)
+                local.write_bytes(content)
+                mlflow.log_artifact(str(local), None if str(pure.parent) == "." else str(pure.parent))
             mlflow.set_tags({"mlflow.note.content": "\n\n".join(card.verdict), **(tags or {})})
             warnings.filterwarnings("ignore", message=".*input example was not provided")
             info = mlflow.pyfunc.log_model(
@@ -173,12 +186,46 @@ def log_card(
             return run.info.run_id, int(registered.version)
 
 
-def _metrics(card: Card) -> dict[str, float]:
-    """Figures on later deals by dotted name; those that could not be computed are left out."""
-    groups = {"card": card.evaluation.get("card", {}), **card.evaluation.get("baselines", {})}
-    metrics = {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
-    metrics["win_rate"] = card.base_rate
-    return {key: float(v) for key, v in metrics.items() if v is not None and math.isfinite(v)}
+def _params(card: Card) -> dict[str, Any]:
+    """What the fit chose or was given, as MLflow's parameters."""
+    leaks = card.evaluation.get("leaks", [])
+    return {
+        "deal_count": card.deal_count,
+        "won_count": card.won_count,
+        "trust": round(card.trust, 6),
+        "belief_deals": card.belief_deals,
+        "criterion_count": len(card.criteria),
+        "band_count": sum(band.segment == "" for band in card.bands),
+        "pair_count": len(card.pairs),
+        "segment_by": card.segment_by or "",
+        "segment_count": len(card.segments) - 1 if card.bands else 0,
+        "pin_count": len(card.choices.pins),
+        "calibration": card.calibration.method,
+        "leaks_left_out": ", ".join(sorted({leak["criterion"] for leak in leaks if leak["is_left_out"]}))[:6000],
+        "signal": card.evaluation.get("signal", "unknown"),
+    }
+
+
+def figures_of(card: Card) -> dict[str, float]:
+    """All figures of a card's evaluation by dotted name, as MLflow's metrics; what could not be computed is left out.
+
+    `card.<figure>` and `<baseline>.<figure>` of the final test, `card.<figure>_low` and `_high`,
+    `gain_over_<baseline>_low` and `_high`, the same under `origins.` for the mean over the rolling origins,
+    `rounding.<figure>`, `win_rate`, and how many criteria are `significant_criteria`.
+    """
+    evaluation = card.evaluation
+    metrics: dict[str, Any] = {"win_rate": card.base_rate}
+    for prefix, part in (("", evaluation), ("origins.", evaluation.get("origins_mean", {}))):
+        groups = {"card": part.get("card", {}), **part.get("baselines", {})}
+        for group, values in groups.items():
+            metrics |= {f"{prefix}{group}.{key}": value for key, value in values.items() if not isinstance(value, dict)}
+        for key, interval in (part.get("intervals") or {}).items():
+            name = f"{prefix}{key}" if key.startswith("gain_over_") else f"{prefix}card.{key}"
+            metrics |= {f"{name}_low": interval[0], f"{name}_high": interval[1]} if interval else {}
+    metrics |= {f"rounding.{key}": value for key, value in evaluation.get("rounding", {}).items()}
+    if "criteria" in evaluation:
+        metrics["significant_criteria"] = sum(bool(entry["is_significant"]) for entry in evaluation["criteria"])
+    return {key: float(value) for key, value in metrics.items() if value is not None and math.isfinite(value)}
 
 
 def set_alias(
