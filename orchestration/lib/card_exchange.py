@@ -79,7 +79,7 @@ def weights_table_csv(card: Card) -> str:
                 high,
                 band.won_count,
                 band.deal_count,
-                _guarded(band.evidence),
+                _harmless(band.evidence),
             ]
         )
     return out.getvalue()
@@ -168,6 +168,11 @@ def changed_rows(rows: Sequence[WeightRow], card: Card) -> list[WeightRow]:
 def _guarded(text: str) -> str:
     """The text with an apostrophe before it where a spreadsheet would change it or run it."""
     return f"'{text}" if text.startswith("'") or _FORMULA.match(text) or _CONVERTED.match(text) else text
+
+
+def _harmless(text: str) -> str:
+    """A sentence that is not read back: only what would be run as a formula is marked."""
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _plain(text: str) -> str:

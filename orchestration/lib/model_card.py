@@ -338,6 +338,8 @@ def _comparison(evaluation: Mapping[str, Any]) -> dict[str, Any]:
 
     baselines, intervals = evaluation["baselines"], evaluation.get("intervals") or {}
     rows = [_figure_row("card", evaluation["card"], intervals)]
+    if evaluation.get("edited"):
+        rows[0]["name"] = f"{evaluation['edited']['from_version']}, before the changes by hand"
     differences: list[tuple[str, Estimate]] = []
     for name in [*MODEL_WORDS, *(other for other in baselines if other not in MODEL_WORDS)]:
         if name not in baselines:
@@ -687,7 +689,8 @@ def _tables(card: Card) -> list[dict[str, Any]]:
                         "points": signed(band.points),
                         "bar": round(100 * abs(band.points) / reach, 1),
                         "is_negative": band.points < 0,
-                        "interval": f"{signed(low)} to {signed(high)}",
+                        # Points that a person set have no interval.
+                        "interval": f"{signed(low)} to {signed(high)}" if low < high else NONE,
                         "expert": signed(band.expert_points),
                         "won": f"{band.won_count:,} / {band.deal_count:,}",
                         "rate": percent(band.won_count / band.deal_count) if band.deal_count else NONE,

@@ -309,8 +309,9 @@ def edited_sentence(evaluation: Mapping[str, Any]) -> str:
     edited = evaluation.get("edited")
     if not edited:
         return ""
+    count = counted(len(edited["rows"]), "row")
     return (
-        f"These figures are those of {edited['from_version']}: {counted(len(edited['rows']), 'row')} of this card had points "
+        f"The verdict and the figures on later deals are those of {edited['from_version']}: {count} of this card had points "
         "changed by hand afterwards, without a new fit. What that costs stands under choices of people."
     )
 

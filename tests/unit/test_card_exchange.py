@@ -83,7 +83,7 @@ def test_export__holds_the_cards_figures_row_by_row() -> None:
     header, first, *rest = table(weights_table_csv(CARD))
     assert tuple(header) == COLUMNS
     low, high = (str(int(points_from_weights(w))) for w in (CARD.bands[0].weight_low, CARD.bands[0].weight_high))
-    assert first == ["", "employees", "< 10", "-15", "-17", low, high, "11", "40", "'11 of 40 deals won"]
+    assert first == ["", "employees", "< 10", "-15", "-17", low, high, "11", "40", "11 of 40 deals won"]
     assert len(rest) == 4
     assert weights_table_csv(CARD).endswith("\r\n")
 

@@ -712,9 +712,10 @@ def test_words__an_edited_card_says_whose_figures_it_shows() -> None:
     }
     version.document["card"]["evaluation"]["edited"] = {"from_version": "v1", "rows": rows, "price": price}
     page = Page(model_card_html(version, history=[]))
-    assert "These figures are those of v1: 1 row of this card had" in page.sections["later-deals"].replace(
-        "\u00a0", " "
-    )
+    warning = "The verdict and the figures on later deals are those of v1: 1 row of this card had"
+    for section in ("", "later-deals"):  # beside the verdict, and beside the figures
+        assert warning in page.sections[section].replace("\u00a0", " ")
+    assert page.table("Figures on later deals")[1][0] == "v1, before the changes by hand"
     choice = page.table("What is fixed")[-1]
     assert choice == ["employees", "10-49 (region: north): set by hand from \u22124 to +9, in this version only"]
     assert (
