@@ -34,6 +34,12 @@ LOG_4 = math.log(4.0)
 LEAST_CHANCE = 0.03
 """Strengths less likely than this are left out of the average."""
 
+CHANCE_OF_NO_DIFFERENCE = 0.3
+"""Before any deal: that segments do not differ. With none at all, tables of 80 won deals were made worse by segments."""
+
+MANY_DEALS = 20_000
+"""Deals from which strengths are sorted out on one Gaussian before they are fitted."""
+
 
 @dataclass(frozen=True)
 class SegmentWeights:
@@ -95,6 +101,7 @@ class _Joint:
     common_covariance: np.ndarray
     segment_covariance: list[np.ndarray]
     own_share: np.ndarray
+    log_evidence: float
 
 
 def fit_segments(
@@ -160,15 +167,16 @@ def fit_segments(
     rest = _Part(design.take(rows), won[rows].astype(float), np.empty(0, dtype=int), np.empty(0))
     scale = np.bincount(column, minlength=len(free)).astype(float)[own]
     model = _Model(weights, parts, rest, own, scale, ~_pinned_columns(limits, column, len(free)))
-    chances = dict(strengths) if strengths is not None else model.chances()
+    tried = tuple(strengths) if strengths is not None else model.strengths_to_try(len(codes))
     start = np.zeros((len(parts), len(own)))
     theta = weights.learnt.theta
-    joints: list[_Joint] = []
-    for strength in sorted(chances, reverse=True):  # from the whole to ever freer segments: each starts near its mode
-        joint = model.fit(strength, theta, start)
-        theta, start = joint.theta, joint.difference
-        joints.append(joint)
-    chance = np.array([chances[strength] for strength in sorted(chances, reverse=True)])
+    fits: dict[float, _Joint] = {}
+    for strength in sorted(tried, reverse=True):  # from the whole to ever freer segments: each starts near its mode
+        fits[strength] = model.fit(strength, theta, start)
+        theta, start = fits[strength].theta, fits[strength].difference
+    chances = dict(strengths) if strengths is not None else _chances(fits)
+    joints = [fits[strength] for strength in chances]
+    chance = np.array(list(chances.values()))
     return _averaged(criteria, weights, limits, own, labels, places, joints, chance, held_bands, chances)
 
 
@@ -187,8 +195,12 @@ class _Model:
     scale: np.ndarray
     free: np.ndarray
 
-    def chances(self) -> dict[float, float]:
-        """Chance of each strength, by Laplace's marginal likelihood round the common weights; unlikely ones left out."""
+    def strengths_to_try(self, deal_count: int) -> tuple[float, ...]:
+        """All strengths; of many deals those that are not ruled out by the Gaussian round the common weights, and the
+        next freer one: that Gaussian takes segments for more alike than they are.
+        """
+        if deal_count < MANY_DEALS:
+            return STRENGTHS
         assert self.weights.learnt is not None
         theta = self.weights.learnt.theta
         zero = np.zeros(len(self.own))
@@ -215,9 +227,8 @@ class _Model:
             inside = np.ix_(self.free, self.free)
             found += 0.5 * float(pull[self.free] @ np.linalg.solve(schur[inside], pull[self.free]))
             evidence.append(found - 0.5 * _log_determinant(schur[inside]))
-        chance = softmax(np.array(evidence))
-        kept = {s: float(c) for s, c in zip(STRENGTHS, chance, strict=True) if c >= LEAST_CHANCE}
-        return {s: c / sum(kept.values()) for s, c in kept.items()}
+        likely = np.flatnonzero(softmax(np.array(evidence)) >= LEAST_CHANCE / 10)
+        return STRENGTHS[max(int(likely.min()) - 1, 0) : int(likely.max()) + 1]
 
     def loss(self, theta: np.ndarray, difference: np.ndarray, strength: float) -> float:
         assert self.weights.learnt is not None
@@ -287,7 +298,19 @@ class _Model:
             covariances.append(its)
             information = np.diag(h)[self.own]
             shares[number, self.own] = information / (information + 0.25 * deals)
-        return _Joint(theta, difference, whole, covariances, shares)
+        evidence = -value - 0.5 * _log_determinant(schur[inside])
+        for factor in inner:
+            evidence += 0.5 * float(np.log(0.25 * deals).sum()) - float(np.log(np.diag(factor[0])).sum())
+        return _Joint(theta, difference, whole, covariances, shares, evidence)
+
+
+def _chances(fits: Mapping[float, _Joint]) -> dict[float, float]:
+    """Chance of each strength from its marginal likelihood, unlikely ones left out."""
+    finite = len(STRENGTHS) - 1
+    before = [CHANCE_OF_NO_DIFFERENCE if math.isinf(s) else (1 - CHANCE_OF_NO_DIFFERENCE) / finite for s in fits]
+    chance = softmax(np.array([joint.log_evidence for joint in fits.values()]) + np.log(before))
+    kept = {s: float(c) for s, c in zip(fits, chance, strict=True) if c >= LEAST_CHANCE}
+    return {s: c / sum(kept.values()) for s, c in kept.items()}
 
 
 def _averaged(
