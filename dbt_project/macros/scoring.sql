@@ -17,20 +17,10 @@ with bands as (
     select * from {{ source('settings', card ~ '_bands') }}
 ),
 
-band_values as (
-    select * from {{ source('settings', card ~ '_band_values') }}
-),
-
-segments as (
-    select * from {{ source('settings', card ~ '_segments') }}
-),
-
-pairs as (
-    select * from {{ source('settings', card ~ '_pairs') }}
-),
-
+-- Criteria of all versions and segments are numbered: joins on whole numbers cost a third of those on names.
 criteria as (
     select
+        row_number() over (order by scorecard_version, criterion_key) as criterion_no,
         scorecard_version,
         criterion_key,
         max(case when band_type = 'missing' then band_no end) as missing_band_no,
@@ -41,59 +31,102 @@ criteria as (
 
 ranges as (
     select
-        scorecard_version,
-        criterion_key,
-        band_no,
-        lower_micro,
-        upper_micro
+        criteria.criterion_no,
+        bands.band_no,
+        bands.lower_micro,
+        bands.upper_micro
     from bands
-    where band_type = 'range' and segment = ''
+    inner join criteria
+        on bands.scorecard_version = criteria.scorecard_version and bands.criterion_key = criteria.criterion_key
+    where bands.band_type = 'range' and bands.segment = ''
 ),
 
-needed_keys as (
-    select left_key as criterion_key from pairs
+band_values as (
+    select
+        criteria.criterion_no,
+        listed.value,
+        listed.band_no
+    from {{ source('settings', card ~ '_band_values') }} as listed
+    inner join criteria
+        on listed.scorecard_version = criteria.scorecard_version and listed.criterion_key = criteria.criterion_key
+),
+
+segments as (
+    select
+        row_number() over (order by listed.scorecard_version, listed.segment) as segment_no,
+        listed.scorecard_version,
+        listed.segment,
+        criteria.criterion_no,
+        listed.band_no
+    from {{ source('settings', card ~ '_segments') }} as listed
+    inner join criteria
+        on listed.scorecard_version = criteria.scorecard_version and listed.criterion_key = criteria.criterion_key
+),
+
+pairs as (
+    select
+        pair.criterion_no,
+        pair.other_band_no,
+        left_side.criterion_no as left_no,
+        right_side.criterion_no as right_no
+    from {{ source('settings', card ~ '_pairs') }} as listed
+    inner join criteria as pair
+        on listed.scorecard_version = pair.scorecard_version and listed.criterion_key = pair.criterion_key
+    inner join criteria as left_side
+        on listed.scorecard_version = left_side.scorecard_version and listed.left_key = left_side.criterion_key
+    inner join criteria as right_side
+        on listed.scorecard_version = right_side.scorecard_version and listed.right_key = right_side.criterion_key
+),
+
+sides as (
+    select left_no as criterion_no from pairs
     union
-    select right_key as criterion_key from pairs
-    union
-    select criterion_key from segments
+    select right_no as criterion_no from pairs
 ),
 
-needed as (
-    select features.*
-    from ({{ _all_of(features) }}) as features
-    inner join needed_keys on features.criterion_key = needed_keys.criterion_key
+segment_criteria as (
+    select distinct
+        scorecard_version,
+        criterion_no
+    from segments
 ),
 
-needed_located as (
-    {{ _located('needed') }}
+located_sides as (
+    {{ _located(features, 'sides') }}
+),
+
+{%- if segments_from is none %}
+
+located_segments as (
+    {{ _located(features, 'segment_criteria') }}
 ),
 
 spine_segments as (
-    {%- if segments_from is none %}
     select
-        needed_located.spine_id,
+        located_segments.spine_id,
         segments.scorecard_version,
-        segments.segment
-    from segments
-    inner join needed_located
-        on
-            segments.scorecard_version = needed_located.scorecard_version
-            and segments.criterion_key = needed_located.criterion_key
-            and segments.band_no = needed_located.band_no
-    {%- else %}
-    select
-        spine_id,
-        scorecard_version,
-        segment
-    from {{ segments_from }}
-    {%- endif %}
+        segments.segment_no
+    from located_segments
+    inner join segments
+        on located_segments.criterion_no = segments.criterion_no and located_segments.band_no = segments.band_no
 ),
+{%- else %}
+
+spine_segments as (
+    select
+        given.spine_id,
+        segments.scorecard_version,
+        segments.segment_no
+    from {{ segments_from }} as given
+    inner join segments on given.scorecard_version = segments.scorecard_version and given.segment = segments.segment
+),
+{%- endif %}
 
 pair_values as (
     select
         left_side.spine_id,
-        pairs.scorecard_version,
-        pairs.criterion_key,
+        pairs.criterion_no,
+        pairs.other_band_no,
         case
             when left_side.value_text is not null or right_side.value_text is not null
                 then coalesce(left_side.value_text, 'missing') || ' & ' || coalesce(right_side.value_text, 'missing')
@@ -101,48 +134,39 @@ pair_values as (
         cast(left_side.band_no as {{ dbt.type_string() }})
         || '|' || cast(right_side.band_no as {{ dbt.type_string() }}) as pair_value
     from pairs
-    inner join needed_located as left_side
-        on pairs.scorecard_version = left_side.scorecard_version and pairs.left_key = left_side.criterion_key
-    inner join needed_located as right_side
-        on
-            pairs.scorecard_version = right_side.scorecard_version
-            and pairs.right_key = right_side.criterion_key
-            and left_side.spine_id = right_side.spine_id
+    inner join located_sides as left_side on pairs.left_no = left_side.criterion_no
+    inner join located_sides as right_side
+        on pairs.right_no = right_side.criterion_no and left_side.spine_id = right_side.spine_id
 ),
 
 located as (
-    {{ _located('(' ~ _all_of(features) ~ ')') }}
+    {{ _located(features, 'criteria') }}
 
     union all
 
     select
         pair_values.spine_id,
-        pair_values.scorecard_version,
-        pair_values.criterion_key,
+        pair_values.criterion_no,
         pair_values.value_text,
-        coalesce(band_values.band_no, criteria.other_band_no) as band_no
+        coalesce(band_values.band_no, pair_values.other_band_no) as band_no
     from pair_values
-    inner join criteria
-        on
-            pair_values.scorecard_version = criteria.scorecard_version
-            and pair_values.criterion_key = criteria.criterion_key
     left join band_values
-        on
-            pair_values.scorecard_version = band_values.scorecard_version
-            and pair_values.criterion_key = band_values.criterion_key
-            and pair_values.pair_value = band_values.value
+        on pair_values.criterion_no = band_values.criterion_no and pair_values.pair_value = band_values.value
 ),
 
 spine_segment_names as (
     select
         scorecard_version,
+        cast(0 as bigint) as segment_no,
         '' as segment
     from criteria
+    group by scorecard_version
 
-    union
+    union all
 
     select
         scorecard_version,
+        segment_no,
         segment
     from segments
 ),
@@ -150,25 +174,29 @@ spine_segment_names as (
 -- Each segment's own row of a band, or else the one for everybody.
 applicable as (
     select
-        spine_segment_names.segment as spine_segment,
+        spine_segment_names.segment_no,
+        criteria.criterion_no,
         everybody.scorecard_version,
         coalesce(own.segment, everybody.segment) as segment,
-        everybody.criterion_key,
         everybody.criterion,
         everybody.kind,
         everybody.band_no,
         everybody.band,
-        coalesce(own.points, everybody.points) as points,
+        cast(coalesce(own.points, everybody.points) as bigint) as points,
         coalesce(own.is_pinned, everybody.is_pinned) as is_pinned
-    from spine_segment_names
-    inner join bands as everybody
-        on spine_segment_names.scorecard_version = everybody.scorecard_version and everybody.segment = ''
+    from bands as everybody
+    inner join criteria
+        on
+            everybody.scorecard_version = criteria.scorecard_version
+            and everybody.criterion_key = criteria.criterion_key
+    inner join spine_segment_names on everybody.scorecard_version = spine_segment_names.scorecard_version
     left join bands as own
         on
             everybody.scorecard_version = own.scorecard_version
             and spine_segment_names.segment = own.segment
             and everybody.criterion_key = own.criterion_key
             and everybody.band_no = own.band_no
+    where everybody.segment = ''
 )
 
 select
@@ -180,52 +208,52 @@ select
     located.value_text as value,
     applicable.band_no,
     applicable.band,
-    cast(applicable.points as bigint) as points,
+    applicable.points,
     applicable.is_pinned
 from located
+{%- if card == 'scorecard' %}
+left join spine_segments on located.spine_id = spine_segments.spine_id
+{%- else %}
+inner join criteria on located.criterion_no = criteria.criterion_no
 left join spine_segments
-    on located.spine_id = spine_segments.spine_id and located.scorecard_version = spine_segments.scorecard_version
+    on located.spine_id = spine_segments.spine_id and criteria.scorecard_version = spine_segments.scorecard_version
+{%- endif %}
 inner join applicable
     on
-        located.criterion_key = applicable.criterion_key
+        located.criterion_no = applicable.criterion_no
         and located.band_no = applicable.band_no
-        and located.scorecard_version = applicable.scorecard_version
-        and coalesce(spine_segments.segment, '') = applicable.spine_segment
+        and coalesce(spine_segments.segment_no, 0) = applicable.segment_no
 {% endmacro %}
 
-{% macro _all_of(relations) -%}
-    {%- for relation in relations %}
-    select * from {{ relation }}
-    {%- if not loop.last %}
-    union all
-    {%- endif %}
-    {%- endfor %}
-{%- endmacro %}
-
-{# The band of each feature, by the rules that points_of has named before. #}
-{% macro _located(features) -%}
+{# The band of each feature of the criteria that `chosen` has, by the rules that points_of has named before. #}
+{% macro _located(features, chosen) -%}
     select
         features.spine_id,
-        criteria.scorecard_version,
-        features.criterion_key,
+        criteria.criterion_no,
         features.value_text,
         case
             when features.value_text is null then criteria.missing_band_no
             else coalesce(ranges.band_no, band_values.band_no, criteria.other_band_no)
         end as band_no
-    from {{ features }} as features
+    from (
+        {%- for relation in features %}
+        select * from {{ relation }}
+        {%- if not loop.last %}
+        union all
+        {%- endif %}
+        {%- endfor %}
+    ) as features
     inner join criteria on features.criterion_key = criteria.criterion_key
+    {%- if chosen != 'criteria' %}
+    inner join {{ chosen }} as chosen on criteria.criterion_no = chosen.criterion_no
+    {%- endif %}
     left join ranges
         on
-            features.criterion_key = ranges.criterion_key
-            and criteria.scorecard_version = ranges.scorecard_version
+            criteria.criterion_no = ranges.criterion_no
             and features.value_micro >= ranges.lower_micro
             and features.value_micro < ranges.upper_micro
     left join band_values
-        on
-            features.criterion_key = band_values.criterion_key
-            and criteria.scorecard_version = band_values.scorecard_version
-            and features.value_text = band_values.value
+        on criteria.criterion_no = band_values.criterion_no and features.value_text = band_values.value
 {%- endmacro %}
 
 {# The entry of a card's calibration table for these points: those beyond an end are taken for that end's. #}
