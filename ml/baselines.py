@@ -141,7 +141,8 @@ def _boosting(
         known = earlier.dropna().astype(str).value_counts().index[:250]
         code = {value: float(number) for number, value in enumerate(sorted(known))}
         for target, column in ((columns_earlier, earlier), (columns_later, later)):
-            target.append(np.array([code.get(str(v), np.nan) for v in column.to_numpy(dtype=object)]))
+            place, values = pd.factorize(column, use_na_sentinel=True)
+            target.append(np.array([code.get(str(value), np.nan) for value in values] + [np.nan])[place])
     # A column without two known values tells nothing, and scikit-learn 1.9 stops at one without any.
     kept = [k for k, column in enumerate(columns_earlier) if len(np.unique(column[~np.isnan(column)])) > 1]
     if not kept:
