@@ -20,8 +20,8 @@ nux:
   enabled: false
 # One file for all runs' events: the default writes most of them twice, which took longer than dbt's models.
 event_log_storage:
-  module: dagster._core.storage.event_log
-  class: ConsolidatedSqliteEventLogStorage
+  module: orchestration.defs.event_store
+  class: OpenSqliteEventLog
   config:
     base_dir: {env: DAGSTER_HOME}
 run_monitoring:
