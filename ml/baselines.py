@@ -20,7 +20,10 @@ FEWEST_FOR_BOOSTING = 60
 """Earlier deals under which gradient boosting is no ceiling but noise."""
 
 BOOSTING_ROWS = 100_000
-"""Earlier deals at most for the gradient-boosted ceiling."""
+"""Earlier deals at most for the gradient-boosted ceiling, every k-th."""
+
+REGRESSION_ROWS = 200_000
+"""Earlier deals at most for plain logistic regression, every k-th: a weight is then known to +- 0.02."""
 
 THREADS_FROM = 50_000
 """Deals from which several threads save more than they cost: on a busy machine boosting 400 deals with two threads
@@ -55,15 +58,18 @@ def baseline_predictions(
     """
     base = np.full(len(X_later), float(won_earlier.mean()))
     result = {"base_rate": Prediction(base, base)}
-    if any(band.expert_points for band in card.bands):
-        earlier = _expert_totals(card, X_earlier) * WEIGHT_PER_POINT
-        later = _expert_totals(card, X_later) * WEIGHT_PER_POINT
-        result["expert_card"] = Prediction(expit(_level(earlier, won_earlier) + later), later)
+    rows = card.rows()
     # Pairs are the card's own device: the baselines are what is had without it.
     names = [criterion.name for criterion in card.criterion_bands()]
     earlier_bands = card.band_numbers(X_earlier)[names].to_numpy() - 1
     later_bands = card.band_numbers(X_later)[names].to_numpy() - 1
-    rows = card.rows()
+    expert = [np.array([band.expert_points for band in rows[name]]) * WEIGHT_PER_POINT for name in names]
+    if any(points.any() for points in expert):
+        earlier, later = (
+            np.sum([points[bands[:, k]] for k, points in enumerate(expert)], axis=0)
+            for bands in (earlier_bands, later_bands)
+        )
+        result["expert_card"] = Prediction(expit(_level(earlier, won_earlier) + later), later)
     sizes = np.array([len(rows[name]) for name in names])
     result["naive_bayes"] = _naive_bayes(earlier_bands, won_earlier, later_bands, sizes)
     with threadpool_limits(limits=1 if len(X_earlier) < THREADS_FROM else None):
@@ -92,14 +98,6 @@ def _level(total: np.ndarray, won: np.ndarray) -> float:
     return intercept
 
 
-def _expert_totals(card: Card, X: pd.DataFrame) -> np.ndarray:
-    numbers = card.band_numbers(X)
-    total = np.zeros(len(X))
-    for name, bands in card.rows().items():
-        total += np.array([band.expert_points for band in bands])[numbers[name].to_numpy() - 1]
-    return total
-
-
 def _naive_bayes(
     earlier_bands: np.ndarray, won_earlier: np.ndarray, later_bands: np.ndarray, sizes: np.ndarray
 ) -> Prediction:
@@ -117,6 +115,8 @@ def _logistic_regression(earlier_bands: np.ndarray, won_earlier: np.ndarray, lat
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import OneHotEncoder
 
+    step = max(1, math.ceil(len(won_earlier) / REGRESSION_ROWS))
+    earlier_bands, won_earlier = earlier_bands[::step], won_earlier[::step]
     encoder = OneHotEncoder(handle_unknown="ignore")
     model = LogisticRegression(max_iter=1000).fit(encoder.fit_transform(earlier_bands), won_earlier)
     log_odds = model.decision_function(encoder.transform(later_bands))

@@ -51,11 +51,11 @@ When tested, on the newest 20 % of the deals by close time (the *final test*), f
 ``origins``
     1-4 rolling origins, oldest first: at each the card and baselines are fitted on what had closed up to
     ``earlier_until`` and judged on the next fifth of the deals. ``earlier_until``, ``later_until``, ``earlier_count`` (all
-    closed by then), ``fitted_count`` (the newest 50,000 of them at most, but for the last origin),
-    ``later_count``, ``later_won_count``, ``card``, ``baselines``. The last one is the final test.
+    closed by then), ``fitted_count``, ``later_count`` and ``later_won_count`` (judged), ``card``, ``baselines``. The last
+    one is the final test. The others are fitted on the newest 30,000 deals at most and judged on 30,000 at most.
 ``origins_mean``
-    means over the origins weighted by ``later_count``: ``origin_count``, ``later_count``, ``card``, ``baselines`` (those that
-    every origin has), ``intervals`` (deals drawn within each origin).
+    means over the origins, weighted by the deals that closed in each fifth: ``origin_count``, ``later_count`` (judged),
+    ``card``, ``baselines`` (those that every origin has), ``intervals`` (deals drawn within each origin).
 ``out_of_fold_auc``, ``out_of_fold_auc_interval``
     only where the later deals show nothing: the same question asked of all deals out of fold.
 
@@ -104,8 +104,9 @@ ENOUGH_TO_DENY = 100
 MOST_ORIGINS = 4
 """Origins that are tried, a fifth of the deals apart; the oldest then is fitted on a fifth."""
 
-ORIGIN_ROWS = 50_000
-"""Deals at most that an origin before the last is fitted on, the newest: five fits must not cost five times one."""
+ORIGIN_ROWS = 30_000
+"""Deals at most that an origin before the last is fitted on (the newest) and judged on (every k-th): five fits must
+not cost five times one."""
 
 BOOTSTRAP_ROUNDS = 300
 BOOTSTRAP_CELLS = 30_000_000
@@ -484,11 +485,14 @@ def _test_at(
         oldest = np.sort(closed_at[earlier])[-most_rows]
         newest = earlier & (closed_at >= oldest)
         earlier = newest if _is_enough(won[newest]) else earlier
-    X_earlier, X_later, y = X.loc[earlier], X.loc[origin.later], won[origin.later]
+    later = np.flatnonzero(origin.later)
+    if most_rows is not None:
+        later = later[:: max(1, math.ceil(len(later) / most_rows))]
+    X_earlier, X_later, y = X.loc[earlier], X.iloc[later], won[later]
     card = fit(X_earlier, won[earlier])
     baselines = baseline_predictions(card, X_earlier, won[earlier], X_later, seed=seed)
     if active is not None:
-        unseen = closed_at[origin.later] > np.datetime64(pd.Timestamp(active_fitted_at))
+        unseen = closed_at[later] > np.datetime64(pd.Timestamp(active_fitted_at))
         if _is_enough(y[unseen]):
             baselines["active_card"] = card_prediction(active, X_later, unseen)
     own = card_prediction(card, X_later)
@@ -579,7 +583,7 @@ def on_later_deals(
 
 
 def _origins_mean(tested: list[_Tested], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    weight = np.array([len(test.won) for test in tested], dtype=float)
+    weight = np.array([test.origin.later.sum() for test in tested], dtype=float)
 
     def mean(parts: list[dict[str, Any]]) -> dict[str, float | None]:
         kept: dict[str, float | None] = {}
@@ -599,7 +603,7 @@ def _origins_mean(tested: list[_Tested], rows: list[dict[str, Any]]) -> dict[str
     }
     return {
         "origin_count": len(rows),
-        "later_count": int(weight.sum()),
+        "later_count": sum(len(test.won) for test in tested),
         "card": mean([row["card"] for row in rows]),
         "baselines": {name: mean([row["baselines"][name] for row in rows]) for name in names},
         "intervals": _intervals(draws),

@@ -206,15 +206,17 @@ def test_rolling_origins__need_deals_on_both_sides_and_fall_back():
     assert evaluate.rolling_origins(closed, won) == []
 
 
-def test_origins__of_many_deals_before_the_last_are_fitted_on_the_newest(evaluated, monkeypatch):
+def test_origins__of_many_deals_before_the_last_are_thinned(evaluated, monkeypatch):
     deals, _, result, _ = evaluated
-    monkeypatch.setattr(evaluate, "ORIGIN_ROWS", 200)
+    monkeypatch.setattr(evaluate, "ORIGIN_ROWS", 100)
     seen = []
     limited = evaluate.on_later_deals(
         _fit_of(deals, seen), deals.X, deals.y, deals.closed_at.to_numpy(), out_of_fold=None, seed=1
     )
-    assert sorted((rows.min(), rows.max()) for rows in seen) == [(0, 119), (0, 479), (40, 239), (160, 359)]
-    assert [o["fitted_count"] for o in limited["origins"]] == [120, 200, 200, 480]
+    assert sorted((rows.min(), rows.max()) for rows in seen) == [(0, 479), (20, 119), (140, 239), (260, 359)]
+    assert [o["fitted_count"] for o in limited["origins"]] == [100, 100, 100, 480]
+    assert [o["later_count"] for o in limited["origins"]] == [60, 60, 60, 120]
+    assert limited["origins_mean"]["later_count"] == 300
     assert limited["card"] == result["card"]
 
 
