@@ -16,6 +16,7 @@ that says nothing is so drawn to its prior, one that says much is let go (automa
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -23,10 +24,11 @@ from typing import Any, Protocol
 import numpy as np
 from scipy import sparse
 from scipy.linalg import cho_factor, cho_solve
-from scipy.special import expit, log_expit
+from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
 
 from ml.calibration import logistic_line_posterior
 
@@ -42,6 +44,9 @@ CHUNK_ROWS = 20_000
 SINGLE_FROM = 5_000
 """Rows from which Hessians are summed in single precision and serve several steps: 1e-6 of a Hessian, or one of a
 point nearby, moves no step's end, only its length."""
+
+THREADS_FROM = 50_000
+"""Rows from which several threads save more than they cost in a Hessian."""
 
 STALE_AFTER = 0.25
 """Largest change of a weight (18 % of odds less 1 point in 3) after which a Hessian is made anew at the mode."""
@@ -156,6 +161,13 @@ class BandDesign:
         number_type = np.float32 if len(self.codes) >= SINGLE_FROM else np.float64
         root = np.sqrt(weight).astype(number_type)
         total = np.zeros((self.column_count, self.column_count))
+        # The only product that several threads make faster; on small matrices they wait for one another.
+        threads = os.cpu_count() if len(self.codes) >= THREADS_FROM else 1
+        with threadpool_limits(limits=threads, user_api="blas"):
+            self._add_information(root, number_type, total)
+        return total
+
+    def _add_information(self, root: np.ndarray, number_type: Any, total: np.ndarray) -> None:
         block = np.zeros((min(CHUNK_ROWS, len(self.codes)), self.column_count + 1), dtype=number_type)
         for begin in range(0, len(self.codes), CHUNK_ROWS):
             codes, part = self.codes[begin : begin + CHUNK_ROWS], root[begin : begin + CHUNK_ROWS]
@@ -167,7 +179,6 @@ class BandDesign:
                 rows[order, columns[codes[:, number]]] = part
             used = rows[:, :-1]
             total += used.T @ used
-        return total
 
     def take(self, rows: Any) -> BandDesign:
         return replace(self, codes=self.codes[rows])
@@ -213,32 +224,44 @@ def count_identical(codes: np.ndarray, won: np.ndarray) -> tuple[np.ndarray, np.
 
 @dataclass(frozen=True)
 class PseudoDeals:
-    """Beliefs as rows: `strength` deals of the pattern `rows`, all of them at ease with the point `centre`.
+    """Beliefs on single columns and on contrasts of them, all at ease with the point `centre`.
 
     Attributes
     ----------
-    rows : shape (r, d); strength : (r,), 0 = no belief; centre : (d,), the prior's mode.
+    own : shape (d,), deals of each column alone; rows : (r, d), contrasts; strength : (r,), deals of each contrast.
+    centre : (d,), the prior's mode.
     """
 
+    own: np.ndarray
     rows: np.ndarray
     strength: np.ndarray
     centre: np.ndarray
 
     @property
     def share(self) -> np.ndarray:
+        """Won share of the deals of each column alone, shape (d,)."""
+        return np.clip(expit(self.centre), LARGEST_BELIEF, 1 - LARGEST_BELIEF)
+
+    @property
+    def contrast_share(self) -> np.ndarray:
+        """Won share of the deals of each contrast, shape (r,)."""
         return np.clip(expit(self.rows @ self.centre), LARGEST_BELIEF, 1 - LARGEST_BELIEF)
 
     def precision(self, theta: np.ndarray) -> np.ndarray:
         """Their Hessian at theta, shape (d, d)."""
-        p = expit(self.rows @ theta)
-        return self.rows.T @ (self.rows * (self.strength * p * (1 - p))[:, None])
+        q, p = expit(theta), expit(self.rows @ theta)
+        result = self.rows.T @ (self.rows * (self.strength * p * (1 - p))[:, None])
+        result[np.diag_indices(len(theta))] += self.own * q * (1 - q)
+        return result
 
     def loss(self, theta: np.ndarray) -> float:
-        line, share = self.rows @ theta, self.share
-        return float(-self.strength @ (share * log_expit(line) + (1 - share) * log_expit(-line)))
+        line = self.rows @ theta
+        single = self.own @ (np.logaddexp(0.0, theta) - self.share * theta)
+        return float(single + self.strength @ (np.logaddexp(0.0, line) - self.contrast_share * line))
 
     def gradient(self, theta: np.ndarray) -> np.ndarray:
-        return self.rows.T @ (self.strength * (expit(self.rows @ theta) - self.share))
+        pull = self.rows.T @ (self.strength * (expit(self.rows @ theta) - self.contrast_share))
+        return self.own * (expit(theta) - self.share) + pull
 
 
 # --------------------------------------------------------------------------- the solver
@@ -287,7 +310,7 @@ def solve(
     many = n >= SINGLE_FROM
 
     def likelihood_loss(line: np.ndarray) -> float:
-        return float(-weight @ (share_won * log_expit(line) + (1 - share_won) * log_expit(-line)))
+        return float(weight @ (np.logaddexp(0.0, line) - share_won * line))
 
     line = design.times(theta)
     value = likelihood_loss(line) + prior.loss(theta)
@@ -386,9 +409,9 @@ class Beliefs:
     def pseudo_deals(self, intercept: float, trust: float, belief: float, factors: GroupFactors) -> PseudoDeals:
         """Rows for the intercept, every column, every two and three neighbours."""
         p = len(self.expert)
-        pieces, strength = [np.eye(1 + p)], [np.array([INTERCEPT_DEALS])]
         # Group -1 reads the last entry: the factor 1 of columns without a group.
-        strength.append(belief * np.append(factors.factor, 1.0)[self.group] * self.scale)
+        single = belief * np.append(factors.factor, 1.0)[self.group] * self.scale
+        pieces, strength = [np.zeros((0, 1 + p))], [np.zeros(0)]
         for chain in self.chains:
             group = int(self.group[chain[0]])
             own = belief * factors.factor[group]
@@ -400,7 +423,8 @@ class Beliefs:
                     pieces.append(rows)
                     strength.append(np.full(len(local), own * worth))
         centre = np.concatenate([[intercept], trust * self.expert])
-        return PseudoDeals(np.vstack(pieces), np.concatenate(strength), centre)
+        own_deals = np.concatenate([[INTERCEPT_DEALS], single])
+        return PseudoDeals(own_deals, np.vstack(pieces), np.concatenate(strength), centre)
 
 
 ALIKE = np.array([-1.0, 1.0])
@@ -475,8 +499,10 @@ def choose_group_factors(beliefs: Beliefs, solution: Solution, prior: PseudoDeal
             if best_choice != held:
                 changed = True
                 chosen.factor[group], chosen.alike[group], chosen.straight[group] = best_choice
-                posterior[block] += best_precision - current
-                covariance = np.linalg.inv(posterior)
+                # Woodbury: only this block of the posterior's precision has changed.
+                change = best_precision - current
+                inner = change @ np.linalg.inv(np.eye(len(at)) + covariance[block] @ change)
+                covariance -= covariance[:, at] @ inner @ covariance[at, :]
         if not changed:
             break
     return chosen

@@ -131,7 +131,8 @@ def fit(
     given = X.index
     X = X.reset_index(drop=True)  # rows are found again by number
     # Threads that wait for one another on a busy machine made a fit of 400 deals take 20 s instead of 1.
-    with threadpool_limits(limits=1 if len(X) < THREADS_FROM else None):
+    limits = {"blas": 1} if len(X) >= THREADS_FROM else {"blas": 1, "openmp": 1}
+    with threadpool_limits(limits=limits):
         made = _fit_without_evaluation(spec, X, won, closed, seed=seed, population=population)
         card = replace(made.card, verdict=tuple(evidence_sentences(made.card)))
         if with_evaluation:
