@@ -339,11 +339,11 @@ def _print_preview(found: Preview, by: str | None, top: int) -> None:
             "Wins among the best past deals, each scored by a fit that had not seen it", ">capacity", ">deals",
             f">wins by {found.active_version}", f">wins by {found.version}", ">difference",
         )  # fmt: skip
-        for row in captured:
-            change = row["after_won_count"] - row["before_won_count"]
+        for share in captured:
+            change = share["after_won_count"] - share["before_won_count"]
             result.add_row(
-                f"{row['capacity_pct']} %", f"{row['deal_count']:,}", f"{row['before_won_count']:,.1f}",
-                f"{row['after_won_count']:,.1f}", f"{change:+,.1f}",
+                f"{share['capacity_pct']} %", f"{share['deal_count']:,}", f"{share['before_won_count']:,.1f}",
+                f"{share['after_won_count']:,.1f}", f"{change:+,.1f}",
             )  # fmt: skip
         out.print(result)
     loss = its.loss_change(found.deals, seed=FIT_SEED)

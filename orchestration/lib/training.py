@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ml.card import Card, CardSpec, Choices
+    from ml.leaks import History
     from ml.scorecard import Fitted
 
 #: Folds and bootstraps must come out the same for the same deals.
@@ -53,6 +54,22 @@ FIT_SEED = 20_260_101
 Mode = Literal["draft", "activate", "automatic"]
 
 MODES: tuple[Mode, ...] = get_args(Mode)
+
+#: Attributes that stand in the extracts of accounts; the others are made from dated records.
+EXTRACTED_ATTRIBUTES = (
+    "employees",
+    "annual_revenue",
+    "founded_year",
+    "industry",
+    "country",
+    "region",
+    "city",
+    "account_type",
+    "lifecycle_stage",
+    "lead_source",
+    "owner_id",
+    "parent_account_id",
+)
 
 #: Where the spine of each target stands, and the features as of it.
 SPINES = {"deal_won": "deals", "account_wins": "account_months"}
@@ -83,11 +100,17 @@ class TrainingRows:
     features : index spine_id, one column per criterion
     won : 0 or 1
     closed_at : when the outcome stood
+    opened_at : as of when the features are
+    account_id : the account of each row
+    amount : of each deal, NaN = unknown; None for targets without amounts
     """
 
     features: pd.DataFrame
     won: np.ndarray
     closed_at: np.ndarray
+    opened_at: np.ndarray
+    account_id: np.ndarray
+    amount: np.ndarray | None
 
 
 def fit_mode(text: str) -> Mode:
@@ -254,14 +277,84 @@ def read_training_rows(
 ) -> TrainingRows:
     """The rows with an outcome and their features, by the label definition of the settings."""
     subject = SPINES[settings.label.target]
+    amount = "cast(amount as double)" if subject == "deals" else "cast(null as double)"
     spine = con.execute(
         f"""
-        select spine_id, is_won, closed_at from intermediate.int_spine__{subject}
+        select spine_id, account_id, is_won, as_of_at, closed_at, {amount} as amount
+        from intermediate.int_spine__{subject}
         where is_won is not null order by spine_id
         """
     ).df()
-    features = read_features(con, definitions, subject).reindex(spine["spine_id"])
-    return TrainingRows(features, spine["is_won"].to_numpy(), spine["closed_at"].to_numpy())
+    return TrainingRows(
+        features=read_features(con, definitions, subject).reindex(spine["spine_id"]),
+        won=spine["is_won"].to_numpy(),
+        closed_at=spine["closed_at"].to_numpy(),
+        opened_at=spine["as_of_at"].to_numpy(),
+        account_id=spine["account_id"].to_numpy(),
+        amount=spine["amount"].to_numpy() if subject == "deals" else None,
+    )
+
+
+def value_history(
+    con: duckdb.DuckDBPyConnection,
+    definitions: Mapping[str, Mapping[str, Any]],
+    rows: TrainingRows,
+    parent: StoredCard | None,
+) -> History:
+    """How the values of the training rows came about, for the leak guard.
+
+    When a value was first seen in an extract of the account; and the bands in which the fit of the active version saw the
+    deals that had closed by then, beside the bands of the same card in which they are today.
+    """
+    import pandas as pd
+
+    from ml.edits import BAND_PREFIX
+    from ml.leaks import History
+
+    attributes = {name: stored["definition"]["attribute"] for name, stored in definitions.items()}
+    extracted = {
+        name: of for name, of in attributes.items() if of in EXTRACTED_ATTRIBUTES or str(of).startswith("custom.")
+    }
+    first_known_at = pd.DataFrame(index=rows.features.index)
+    for name, attribute in extracted.items():
+        if attribute in EXTRACTED_ATTRIBUTES:
+            query = f"""
+                select account_id, min(version_at) as first_known_at from staging.stg_crm__account_versions
+                where {attribute} is not null group by account_id
+            """
+            found = con.execute(query).df()
+        else:
+            query = """
+                select versions.account_id, min(versions.version_at) as first_known_at
+                from staging.stg_crm__account_versions as versions
+                inner join staging.stg_crm__account_custom_fields as custom
+                    on versions._file = custom._file and versions._row = custom._row
+                where custom.field = ? group by versions.account_id
+            """
+            found = con.execute(query, [attribute.removeprefix("custom.")]).df()
+        first_known_at[name] = found.set_index("account_id")["first_known_at"].reindex(rows.account_id).to_numpy()
+    before = now = None
+    champion = _card_of(parent)
+    if parent is not None and parent.training_rows is not None and champion is not None:
+        seen = pd.read_parquet(parent.training_rows).set_index("spine_id")
+        same = [
+            name
+            for name, stored in parent.document["criteria"].items()
+            if stored["definition"]["kind"] == "explicit"  # behaviour may be landed late: its records are dated
+            and definitions.get(name, {}).get("criterion_key") == stored["criterion_key"]
+        ]
+        if set(champion.criteria) - {pair.name for pair in champion.pairs} <= set(rows.features.columns):
+            still = rows.features.index.intersection(seen.index)
+            before = seen.loc[still, [BAND_PREFIX + name for name in same]].rename(
+                columns=lambda column: column.removeprefix(BAND_PREFIX)
+            )
+            now = champion.band_numbers(rows.features.loc[still])[same]
+    return History(
+        first_known_at=first_known_at if len(extracted) else None,
+        opened_at=rows.opened_at if len(extracted) else None,
+        before=before,
+        now=now,
+    )
 
 
 def fit_scorecard(
@@ -294,6 +387,7 @@ def fit_scorecard(
         progress(f"left out, being protected attributes: {', '.join(left_out)}")
     progress(f"fitting on {len(rows.won):,} closed deals, {int(rows.won.sum()):,} of them won")
     spec = card_spec(settings, champion.choices if champion else Choices())
+    is_comparable = parent is not None and set(parent.document["criteria"]) <= set(rows.features.columns)
     fitted = fit(
         spec,
         rows.features,
@@ -301,6 +395,11 @@ def fit_scorecard(
         rows.closed_at,
         seed=FIT_SEED,
         population=population,
+        active=champion if is_comparable else None,
+        active_fitted_at=datetime.fromisoformat(parent.document["as_of_at"]) if parent and is_comparable else None,
+        amount=rows.amount,
+        history=value_history(con, definitions, rows, parent),
+        protected=protected_criteria(settings) if settings.protected.use else (),
     )
     save_settings_copy(workspace, workspace.scorecard_file)
     version, run_id, registered = store_version(
@@ -384,8 +483,8 @@ def training_frame(fitted: Fitted, rows: TrainingRows) -> pd.DataFrame:
     for name in ("fit_points", "engagement_points"):
         values = [None] * len(rows.won) if fitted.out_of_fold is None else fitted.out_of_fold[name].to_numpy()
         columns[name] = pd.array(values, dtype="Int64")
-    for name, numbers in fitted.band_numbers.items():
-        columns[f"{BAND_PREFIX}{name}"] = numbers.to_numpy(dtype="int16")
+    for criterion, numbers in fitted.band_numbers.items():
+        columns[f"{BAND_PREFIX}{criterion}"] = numbers.to_numpy(dtype="int16")
     return pd.DataFrame(columns)
 
 

@@ -363,9 +363,9 @@ def choices_after(card: Card, change: Change) -> Choices:
             signs[criterion] = sign  # type: ignore[assignment]
     bands = {b.name: b for b in card.criterion_bands()}
     locked = {n: b for n, b in card.choices.locked_bands.items() if n not in change.unlocks}
-    for name in (*change.locks, *(pin.criterion for pin in pins.values())):
-        if name in bands:
-            locked.setdefault(name, bands[name])
+    for criterion in (*change.locks, *(pin.criterion for pin in pins.values())):
+        if criterion in bands:
+            locked.setdefault(criterion, bands[criterion])
     return Choices(pins=tuple(pins.values()), signs=signs, locked_bands=locked)
 
 

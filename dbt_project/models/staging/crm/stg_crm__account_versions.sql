@@ -27,6 +27,7 @@ renamed as (
         updated_at,
         is_deleted,
         version_no,
+        version_at,
         valid_from,
         valid_to,
         _file,
