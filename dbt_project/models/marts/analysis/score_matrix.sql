@@ -15,6 +15,7 @@ deals as (
     select
         cell,
         count(*) as deal_count,
+        cast(sum(case when is_out_of_fold then 1 else 0 end) as bigint) as out_of_fold_count,
         cast(sum(is_won) as bigint) as won_count
     from {{ ref('int_deals__scored') }}
     where is_won is not null
@@ -26,6 +27,7 @@ select
     cells.next_action,
     coalesce(accounts.account_count, 0) as account_count,
     coalesce(deals.deal_count, 0) as deal_count,
+    coalesce(deals.out_of_fold_count, 0) as out_of_fold_count,
     coalesce(deals.won_count, 0) as won_count,
     cast(1.0 * deals.won_count / deals.deal_count as double) as win_rate,
     cast({{ wilson('deals.won_count', 'deals.deal_count', -1) }} as double) as win_rate_low,

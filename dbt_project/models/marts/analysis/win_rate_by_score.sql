@@ -15,6 +15,7 @@ counted as (
     select
         points_from,
         count(*) as deal_count,
+        cast(sum(case when is_out_of_fold then 1 else 0 end) as bigint) as out_of_fold_count,
         cast(sum(is_won) as bigint) as won_count,
         -- In billionths: the mean of floats would depend on the order of the rows.
         cast(sum(cast(floor(win_probability * 1000000000 + 0.5) as bigint)) as bigint) as expected_nano
@@ -26,6 +27,7 @@ select
     counted.points_from,
     counted.points_from + 20 as points_below,
     counted.deal_count,
+    counted.out_of_fold_count,
     counted.won_count,
     cast(1.0 * counted.won_count / counted.deal_count as double) as win_rate,
     cast({{ wilson('counted.won_count', 'counted.deal_count', -1) }} as double) as win_rate_low,

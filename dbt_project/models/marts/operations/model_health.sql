@@ -119,7 +119,7 @@ recorded as (
     select distinct
         source,
         event_date
-    from {{ ref('int_touchpoints') }}
+    from {{ ref('int_signals__daily') }}
 ),
 
 silences as (
