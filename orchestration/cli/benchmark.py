@@ -21,6 +21,7 @@ from orchestration.lib.benchmark import (
     spread,
     write_report,
 )
+from orchestration.lib.benchmark_fit import MIN_DEALS, FitReport, run_fit_benchmark, write_fit_report
 from orchestration.lib.workspace import Workspace
 
 _LISTED_MODELS = 12
@@ -66,6 +67,9 @@ _DEFAULT = Sizes()
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write all figures to this file.",
 )
+@click.option("--fit", "fit_only", is_flag=True, help="Measure the fit of a scorecard instead of refreshes.")
+@click.option("--deals", default=1_000_000, show_default=True, type=click.IntRange(MIN_DEALS), help="With --fit.")
+@click.option("--criteria", default=40, show_default=True, type=click.IntRange(1, 500), help="With --fit.")
 @click.pass_obj
 def benchmark(
     workspace: Workspace,
@@ -77,13 +81,24 @@ def benchmark(
     runs: int,
     keep: bool,
     json_file: Path | None,
+    fit_only: bool,
+    deals: int,
+    criteria: int,
 ) -> None:
     """Measure time and memory against one hand-written script.
 
     Generates a company in a directory of its own (inside the workspace where there is one, else among the system's temporary
     files; it is removed at the end), refreshes it as whole processes, has one DuckDB script score the same files, checks that both
     say the same, and prints the cost of each. The workspace's own data are neither read nor changed.
+
+    With --fit: the fit of a scorecard on simulated deals, beside bare scikit-learn on the same bands' indicators.
     """
+    if fit_only:
+        report_of_fit = run_fit_benchmark(deals, criteria, seed=seed, progress=lambda text: click.echo(text, err=True))
+        if json_file is not None:
+            write_fit_report(report_of_fit, json_file)
+        _show_fit(report_of_fit)
+        return
     sizes = Sizes(accounts, events, months, seed, new_records)
     parent = workspace.home if workspace.home.is_dir() else None
     directory = Path(tempfile.mkdtemp(prefix="benchmark-", dir=parent))
@@ -149,6 +164,31 @@ def _show(report: BenchmarkReport) -> None:
     out.print(
         "Every account's state, points, cell, rank and reasons, every contribution and every deal's points were equal on both sides."
     )
+
+
+def _show_fit(report: FitReport) -> None:
+    out = screens.console()
+    out.print()
+    costs = screens.table(
+        f"Fit of {report.deals:,} closed deals x {report.criteria} criteria ({report.bands:,} bands)",
+        "", ">work, s", ">wall, s", ">CPU, s", ">peak memory, MiB", ">log loss",
+    )  # fmt: skip
+    titles = {
+        "fit": "ours, with calibration and points out of fold",
+        "fit_with_evaluation": "ours, with the evaluation on later deals too",
+        "scikit_learn": "bare LogisticRegression on the same indicators",
+    }
+    for cost in report.costs:
+        figures = (cost.work_seconds, cost.wall_seconds, cost.cpu_seconds, cost.peak_mib)
+        costs.add_row(titles[cost.mode], *(_number(value) for value in figures), f"{cost.log_loss:.4f}")
+    for mode in ("fit", "fit_with_evaluation"):
+        ratios = [report.ratio(mode, name) for name in ("work_seconds", "wall_seconds", "cpu_seconds", "peak_mib")]
+        costs.add_row(f"ratio: {titles[mode]}", *(_number(value) for value in ratios), "")
+    out.print(costs)
+    out.print(
+        "Work is without the process's start and the making or reading of its input; log loss on the deals of the fit."
+    )
+    out.print(f"Load average before: {report.load_average:.1f}")
 
 
 def _number(value: float) -> str:
