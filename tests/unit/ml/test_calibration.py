@@ -68,7 +68,7 @@ def test_calibrate__points_that_rank_the_wrong_way_give_a_flat_table():
 @pytest.mark.parametrize(("curve", "count", "method"), [(straight, 150, "sigmoid"), (saturating, 12_000, "isotonic")])
 def test_calibrate__interval_covers_the_true_probability(curve, count, method):
     hits, methods = [], set()
-    for seed in range(120 if count < 1000 else 40):
+    for seed in range(120 if count < 1000 else 25):
         points, won = deals(curve, count, seed, spread=30)
         found = calibrate(points, won, **RANGE, **EXPECTED)
         methods.add(found.method)

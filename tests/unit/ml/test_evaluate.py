@@ -161,7 +161,9 @@ def test_evaluation__is_json_and_holds_what_its_head_promises(evaluated):
     assert set(result["intervals"]) == {*evaluate.FIGURES, *(f"gain_over_{name}" for name in result["baselines"])}
     for key in evaluate.FIGURES:
         low, high = result["intervals"][key]
-        assert low <= result["card"][key] <= high or key == "ece"
+        assert low <= result["card"][key] <= high
+        low, high = result["origins_mean"]["intervals"][key]
+        assert low <= result["origins_mean"]["card"][key] <= high
 
 
 def test_evaluation__judges_the_active_card_on_deals_it_has_not_seen(evaluated):
@@ -194,6 +196,10 @@ def test_evaluation__mean_over_origins_is_weighted_and_surer_than_one_test(evalu
         )
     low, high = mean["intervals"]["auc"]
     assert low < mean["card"]["auc"] < high
+    said = evaluate.verdict_sentences({**result, "signal": "shown"})[1]
+    assert said.startswith(
+        f"Refitted at 4 moments of the past and judged on the deals that closed next, its mean AUC is {mean['card']['auc']:.2f}"
+    )
     assert high - low < 0.7 * np.ptp(result["intervals"]["auc"])
 
 
