@@ -51,6 +51,9 @@ THREADS_FROM = 50_000
 STALE_AFTER = 0.25
 """Largest change of a weight (18 % of odds less 1 point in 3) after which a Hessian is made anew at the mode."""
 
+LEVEL_DEALS = 1e6
+"""Pseudo-deals that hold a level: more than any deals' pull on it."""
+
 LARGEST_BELIEF = 1e-6
 """Pseudo-deals are never more one-sided than this share: a won share of exactly 0 has no finite weight."""
 
@@ -229,13 +232,14 @@ class PseudoDeals:
     Attributes
     ----------
     own : shape (d,), deals of each column alone; rows : (r, d), contrasts; strength : (r,), deals of each contrast.
-    centre : (d,), the prior's mode.
+    centre : (d,), the prior's mode; target : (r,), log-odds of each contrast, that of the centre but for held levels.
     """
 
     own: np.ndarray
     rows: np.ndarray
     strength: np.ndarray
     centre: np.ndarray
+    target: np.ndarray
 
     @property
     def share(self) -> np.ndarray:
@@ -245,7 +249,7 @@ class PseudoDeals:
     @property
     def contrast_share(self) -> np.ndarray:
         """Won share of the deals of each contrast, shape (r,)."""
-        return np.clip(expit(self.rows @ self.centre), LARGEST_BELIEF, 1 - LARGEST_BELIEF)
+        return np.clip(expit(self.target), LARGEST_BELIEF, 1 - LARGEST_BELIEF)
 
     def precision(self, theta: np.ndarray) -> np.ndarray:
         """Their Hessian at theta, shape (d, d)."""
@@ -388,6 +392,14 @@ class GroupFactors:
 
 
 @dataclass(frozen=True)
+class Level:
+    """The average of some columns, weighted by `shares` (p,), is to stay at `value`."""
+
+    shares: np.ndarray
+    value: float
+
+
+@dataclass(frozen=True)
 class Beliefs:
     """What is believed of the columns, before their strength is learnt.
 
@@ -397,6 +409,7 @@ class Beliefs:
     group : number of each column's group (its criterion), shape (p,); -1 = in none: the common strength holds.
     chains : columns in their natural order, each chain of one group, no column twice.
     lower, upper : limits of the weights, shape (p,); equal = held.
+    levels : averages of columns that stay where they are.
     """
 
     expert: np.ndarray
@@ -405,6 +418,7 @@ class Beliefs:
     chains: tuple[np.ndarray, ...]
     lower: np.ndarray
     upper: np.ndarray
+    levels: tuple[Level, ...] = ()
 
     def pseudo_deals(self, intercept: float, trust: float, belief: float, factors: GroupFactors) -> PseudoDeals:
         """Rows for the intercept, every column, every two and three neighbours."""
@@ -424,7 +438,12 @@ class Beliefs:
                     strength.append(np.full(len(local), own * worth))
         centre = np.concatenate([[intercept], trust * self.expert])
         own_deals = np.concatenate([[INTERCEPT_DEALS], single])
-        return PseudoDeals(own_deals, np.vstack(pieces), np.concatenate(strength), centre)
+        target = np.vstack(pieces) @ centre
+        for level in self.levels:
+            pieces.append(np.concatenate([[0.0], level.shares])[None, :])
+            strength.append(np.array([LEVEL_DEALS]))
+            target = np.append(target, level.value)
+        return PseudoDeals(own_deals, np.vstack(pieces), np.concatenate(strength), centre, target)
 
 
 ALIKE = np.array([-1.0, 1.0])

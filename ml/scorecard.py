@@ -48,6 +48,7 @@ from ml.weights import (
     believed_weights,
     encode,
     fit_weights,
+    is_rest,
     limits_of,
     total_points,
     total_variance,
@@ -494,9 +495,7 @@ def _rows(
         for place, band in enumerate(criterion.bands):
             at = int(offset) + place
             mean, half = float(means[at]), Z_90 * float(sds[at])
-            # The rest of a pair is 0 by what a pair is, not by anyone's choice.
-            is_rest = band.band_type == "other" and band.is_pinned and band.expert_points == 0
-            is_pinned = (bool(limits.is_pinned[at]) and not is_rest) or (criterion.name, band.label) in pinned
+            is_pinned = (bool(limits.is_pinned[at]) and not is_rest(band)) or (criterion.name, band.label) in pinned
             row = CardBand(
                 criterion=criterion.name,
                 kind=criterion.kind,
@@ -519,7 +518,7 @@ def _rows(
                 account_count=None if counted is None else int(counted[place]),
                 is_pinned=is_pinned,
             )
-            rows.append(replace(row, evidence="the rest: no points" if is_rest else _evidence(row, believed)))
+            rows.append(replace(row, evidence="the rest: no points" if is_rest(band) else _evidence(row, believed)))
     return rows
 
 

@@ -7,21 +7,22 @@ bands (`ml.banding`) or pairs (`ml.pairs`), segments (`ml.segments`), the solver
 Level. Raising all bands of a criterion and lowering the intercept by as much changes no prediction: deals
 cannot see it, only the pseudo-deals can. So the level of each criterion stays where the experts put it:
 their scale survives the fit, and "missing" without an opinion or deals stays at 0. No further centring is
-done.
+done. Where people pin a band, the average of the criterion's other bands stays where it was without the pin:
+otherwise they would all follow it, and a pin of -30 would mean nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from ml.card import WEIGHT_PER_POINT, CardSpec, CriterionBands, column_of
-from ml.classifier import LARGEST_BELIEF, BandDesign, Beliefs, Learnt, count_identical, learn_weights
+from ml.card import WEIGHT_PER_POINT, Band, CardSpec, CriterionBands, column_of
+from ml.classifier import LARGEST_BELIEF, BandDesign, Beliefs, Learnt, Level, count_identical, learn_weights
 
 VARIANCE_ROWS = 2_000
 """Rows on which the variance of a total is computed: it is a smooth function of the total."""
@@ -141,14 +142,21 @@ def fit_weights(
     *,
     like: Weights | None = None,
     column: np.ndarray | None = None,
+    level_of: np.ndarray | None = None,
 ) -> Weights:
-    """Fit all bands; `like` fixes trust and beliefs at those of another fit; `column` gives bands a common one.
+    """Fit all bands; `like` fixes trust and beliefs at those of another fit; `column` gives bands a common one;
+    `level_of` are the weights, shape (bands,), whose levels criteria with pins keep (None = those without the pins).
 
     A criterion that must be monotone and is not has its two worst neighbours tied and is fitted again:
     pooling of adjacent violators on the joint likelihood.
     """
     offsets = band_offsets(criteria)
     limits = limits_of(spec, criteria)
+    pinned_criteria = _with_pins(criteria, limits)
+    if pinned_criteria and level_of is None:
+        level_of = (
+            like.mean if like is not None else fit_weights(_without_pins(spec), _unpinned(criteria), codes, won).mean
+        )
     if column is None:
         column = 1 + np.arange(offsets[-1]) if like is None else like.column
     expert = np.array([b.expert_points for c in criteria for b in c.bands]) * WEIGHT_PER_POINT
@@ -167,6 +175,11 @@ def fit_weights(
         chains=_chains(criteria, offsets, column),
         lower=lower,
         upper=np.maximum(upper, lower),
+        levels=tuple(
+            level
+            for number in pinned_criteria
+            if (level := _level(criteria, number, codes, column, limits, level_of)) is not None
+        ),
     )
     distinct, wins, losses = count_identical(codes, won)
     deals = (wins + losses).astype(float)
@@ -184,11 +197,59 @@ def fit_weights(
     mean = learnt.theta[column]
     tied = _tie_worst(criteria, offsets, mean, column, limits.is_pinned)
     if tied is not None:
-        return fit_weights(spec, criteria, codes, won, like=like, column=tied)
+        return fit_weights(spec, criteria, codes, won, like=like, column=tied, level_of=level_of)
     precision = (np.diag(learnt.prior.precision(learnt.prior.centre))[1:] / bands_per_column)[column - 1]
     sd = np.where(limits.is_pinned, 0.0, contrast_sd(criteria, learnt.covariance[np.ix_(column, column)], precision))
     share = np.where(limits.is_pinned, 0.0, learnt.data_share[column - 1])
     return Weights(mean, sd, share, learnt.trust, learnt.belief, column, learnt.covariance, learnt)
+
+
+def is_rest(band: Band) -> bool:
+    """The rest of a pair: at 0 points by what a pair is, not by anyone's choice."""
+    return band.band_type == "other" and band.is_pinned and band.expert_points == 0
+
+
+def _with_pins(criteria: Sequence[CriterionBands], limits: Limits) -> list[int]:
+    offsets = band_offsets(criteria)
+    return [
+        number
+        for number, criterion in enumerate(criteria)
+        if any(
+            limits.is_pinned[offsets[number] + place] and not is_rest(band)
+            for place, band in enumerate(criterion.bands)
+        )
+        and not any(is_rest(band) for band in criterion.bands)  # a pair's level is held by its rest
+    ]
+
+
+def _without_pins(spec: CardSpec) -> CardSpec:
+    return replace(spec, choices=replace(spec.choices, pins=()))
+
+
+def _unpinned(criteria: Sequence[CriterionBands]) -> tuple[CriterionBands, ...]:
+    return tuple(
+        replace(c, bands=tuple(b if is_rest(b) else replace(b, is_pinned=False) for b in c.bands)) for c in criteria
+    )
+
+
+def _level(
+    criteria: Sequence[CriterionBands],
+    number: int,
+    codes: np.ndarray,
+    column: np.ndarray,
+    limits: Limits,
+    level_of: np.ndarray | None,
+) -> Level | None:
+    """The level of a criterion's bands that are not pinned, by their deals; None where all are."""
+    assert level_of is not None
+    offsets = band_offsets(criteria)
+    bands = np.arange(offsets[number], offsets[number + 1])
+    deals = np.bincount(codes[:, number], minlength=len(bands)).astype(float)
+    deals[np.isin(column[bands], column[bands[limits.is_pinned[bands]]])] = 0.0
+    if deals.sum() == 0:
+        return None
+    shares = np.bincount(column[bands] - 1, weights=deals / deals.sum(), minlength=int(column.max()))
+    return Level(shares, float(deals @ level_of[bands] / deals.sum()))
 
 
 def band_design(criteria: Sequence[CriterionBands], codes: np.ndarray, column: np.ndarray) -> BandDesign:
