@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from orchestration.lib.versions import Change, Tuned
 
 _note = click.option("--note", required=True, help="The reason; it stays with the version for good.")
+#: A check found something to look at.
+EXIT_FOUND = 3
 #: How long a command waits for a refresh that is under way.
 WAIT_SECONDS = 600
 
@@ -418,6 +420,49 @@ def rollback(workspace: Workspace, note: str) -> None:
 
     taken_back, again = take_back(workspace.require(), note=note)
     click.echo(f"{taken_back} is retired, {again} is active from the next refresh on: scoring refresh")
+
+
+@weights.command("check-leaks")
+@click.argument("version", required=False)
+@click.option(
+    "--until", default=None, metavar="MOMENT", help="Take away what came later (ISO, UTC). Default: the newest fifth of deals.",
+)  # fmt: skip
+@click.pass_obj
+def check_leaks(workspace: Workspace, version: str | None, until: str | None) -> None:
+    """Compute the training features again without what came later, and name the criteria that change. Default: the active version.
+
+    Changes nothing. What the fit itself found stands on the model card. Exit status 3 when a criterion changes.
+    """
+    from orchestration.lib.leak_replay import replay_features
+    from orchestration.lib.versions import base_version, card_of
+    from orchestration.lib.warehouse import writer_lock
+
+    settings = _settings(workspace.require())
+    stored = base_version(workspace, version)
+    card = card_of(stored)
+    moment = None
+    if until is not None:
+        from orchestration.lib.moments import parse_moment
+
+        moment = parse_moment(until)
+    prepare_process(workspace)
+    with writer_lock(workspace, wait_seconds=WAIT_SECONDS, on_wait=_say):
+        replay = replay_features(workspace, settings, stored.document["criteria"], until=moment, say=_say)
+    from ml.leaks import changed_since
+
+    out = screens.console()
+    found = changed_since(card.band_numbers(replay.then), card.band_numbers(replay.now))
+    out.print(
+        f"{len(replay.then):,} deals opened until {replay.until:%Y-%m-%d %H:%M} UTC, {len(stored.document['criteria'])} criteria of "
+        f"{stored.version}, seen without and with what came later:"
+    )
+    for leak in found:
+        out.print(f"  {escape(leak.evidence)}")
+    differing = int((replay.then.ne(replay.now) & ~(replay.then.isna() & replay.now.isna())).to_numpy().sum())
+    if not found:
+        out.print(f"  No criterion changes beyond chance ({differing:,} single values differ).")
+        return
+    sys.exit(EXIT_FOUND)
 
 
 # --------------------------------------------------------------------------- files

@@ -12,7 +12,7 @@ import dagster as dg
 from orchestration.defs.resources import ScoringWorkspace, WriterLock
 from orchestration.lib.card_store import active_card, shadow_cards
 from orchestration.lib.contracts import Contract, load_contracts
-from orchestration.lib.errors import UserError
+from orchestration.lib.moments import parse_moment
 from orchestration.lib.scorecard_settings import read_scorecard_settings
 from orchestration.lib.settings_tables import write_settings
 from orchestration.lib.signals import known_signals
@@ -38,23 +38,6 @@ class MomentConfig(dg.Config):
     """as_of: ISO moment in UTC, after which nothing is seen; empty means now."""
 
     as_of: str = ""
-
-
-def parse_moment(text: str) -> datetime:
-    """An as-of moment as naive UTC; a date alone means its first instant.
-
-    Raises
-    ------
-    UserError
-        The text is not an ISO date or time.
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UserError(
-            f"as-of must be an ISO date or time such as 2026-06-30 or 2026-06-30T12:00 (value: {text!r})"
-        ) from None
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
 def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefinition]:
