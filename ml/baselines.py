@@ -19,15 +19,11 @@ from ml.card import WEIGHT_PER_POINT, Card, as_numbers, column_of
 FEWEST_FOR_BOOSTING = 60
 """Earlier deals under which gradient boosting is no ceiling but noise."""
 
-BOOSTING_ROWS = 100_000
+BOOSTING_ROWS = 50_000
 """Earlier deals at most for the gradient-boosted ceiling, every k-th."""
 
 REGRESSION_ROWS = 200_000
 """Earlier deals at most for plain logistic regression, every k-th: a weight is then known to +- 0.02."""
-
-THREADS_FROM = 50_000
-"""Deals from which several threads save more than they cost: on a busy machine boosting 400 deals with two threads
-took 20 s instead of 0.2."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,9 @@ def baseline_predictions(
         result["expert_card"] = Prediction(expit(_level(earlier, won_earlier) + later), later)
     sizes = np.array([len(rows[name]) for name in names])
     result["naive_bayes"] = _naive_bayes(earlier_bands, won_earlier, later_bands, sizes)
-    with threadpool_limits(limits=1 if len(X_earlier) < THREADS_FROM else None):
+    # One thread: on a busy machine threads that wait for one another made boosting 400 deals take 20 s instead of 0.2, and
+    # 100,000 deals 40 s.
+    with threadpool_limits(limits=1):
         result["logistic_regression"] = _logistic_regression(earlier_bands, won_earlier, later_bands)
         if len(won_earlier) >= FEWEST_FOR_BOOSTING:
             p = _boosting(card, X_earlier, won_earlier, X_later, seed)

@@ -109,7 +109,7 @@ ORIGIN_ROWS = 30_000
 not cost five times one."""
 
 BOOTSTRAP_ROUNDS = 300
-BOOTSTRAP_CELLS = 30_000_000
+BOOTSTRAP_CELLS = 15_000_000
 """Deals times rounds at most: with a million deals the interval is so narrow that 50 rounds show it."""
 
 BINS = 10
