@@ -65,7 +65,7 @@ def test_evidence__calls_at_most_5_percent_of_null_criteria_although_bands_were_
         assert real_calls == 2 * seeds
 
 
-def test_bands_found_on_the_deals_would_be_no_test():
+def test_link__of_bands_found_on_the_deals_would_be_no_test():
     """Why evidence does not test the card's own bands."""
     hits = {"bands": 0, "classes": 0}
     for seed in range(40):
