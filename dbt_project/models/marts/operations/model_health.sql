@@ -14,15 +14,15 @@ limits as (
     select * from {{ source('settings', 'health_limits') }}
 ),
 
--- How the accounts are spread over the bands, at the fit and now.
+-- How the accounts are spread over the bands, at the fit and now. The rows for everybody count all accounts, also those of segments.
 bands as (
     select
         criterion,
         band_no,
-        max(band_type) as band_type,
-        sum(account_count) as then_count
+        band_type,
+        account_count as then_count
     from {{ source('settings', 'scorecard_bands') }}
-    group by criterion, band_no
+    where segment = ''
 ),
 
 counted_now as (
