@@ -126,6 +126,35 @@ def show_card(out: Console, con: duckdb.DuckDBPyConnection, verdict: list[str]) 
     out.print()
 
 
+def show_health(out: Console, con: duckdb.DuckDBPyConnection) -> None:
+    """The checks of the card in use that warn or fail; one line where none does."""
+    found = rows(
+        con,
+        """
+        select status, check_name, subject, message from model_health where status in ('warn', 'fail')
+        order by status, check_name, subject
+        """,
+    )
+    counted = rows(
+        con, "select count(*) as n, sum(case when status = 'unknown' then 1 else 0 end) as open from model_health"
+    )
+    if not found:
+        if counted[0]["n"]:
+            unknown = f"; {counted[0]['open']} cannot be answered yet" if counted[0]["open"] else ""
+            out.print(f"Model health: none of {counted[0]['n']} checks warns{unknown}\n")
+        return
+    result = table(
+        f"Model health: {len(found)} of {counted[0]['n']} checks warn or fail", "status", "check", "subject", "what"
+    )
+    for row in found[:10]:
+        result.add_row(
+            row["status"], row["check_name"].replace("_", " "), escape(row["subject"]), escape(row["message"])
+        )
+    out.print(result)
+    if len(found) > 10:
+        out.print(f"{len(found) - 10} more: scoring sql \"from model_health where status in ('warn', 'fail')\"\n")
+
+
 def show_where(out: Console, con: duckdb.DuckDBPyConnection, workspace: Workspace) -> None:
     published = rows(con, "select version, as_of_at from publication")[0]
     out.print(

@@ -28,6 +28,7 @@ def print_report(workspace: Workspace, limit: int) -> None:
         screens.show_top_accounts(out, con, limit)
         screens.show_matrix(out, con)
         screens.show_forecast(out, con)
+        screens.show_health(out, con)
         screens.show_where(out, con, workspace)
 
 
