@@ -45,6 +45,11 @@ RARE_VALUES_DIFFER = 0.001
 
 MOST_RARE_GROUPS = 3
 
+MOST_TURNS = 2
+"""A number's win rate may turn twice over its bands (rise, fall, rise): more turns are noise far more often than true.
+Against any number of turns: a band fewer per number and AUC +0.004 on 1,000 simulated credits, -0.001 on 16,000 bank
+calls; one turn at most lost 0.006 there."""
+
 BANDS_BY_RARER = ((150, 5), (1500, 7), (math.inf, 10))
 """Most ranges of a number, by the deals of the rarer outcome: five ranges keep 90 % of what a number says, ten 98 %,
 and as many deals as that are needed before ten do not follow noise."""
@@ -157,10 +162,19 @@ def find_edges(
             if falls[worst] >= 0:
                 break
             merge(worst)
+    while supervised and monotone is None and _turns(w / n) > MOST_TURNS:
+        merge(int(_merge_losses(n, w).argmin()))
     while len(result) + 1 > max_bands:
         losses = _merge_losses(n, w) if supervised else n[:-1] + n[1:]
         merge(int(losses.argmin()))
     return result
+
+
+def _turns(rates: np.ndarray) -> int:
+    """How often a sequence changes from rising to falling or back."""
+    signs = np.sign(np.diff(rates))
+    signs = signs[signs != 0]
+    return int(np.count_nonzero(signs[1:] != signs[:-1]))
 
 
 def _merge_losses(n: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -190,10 +204,11 @@ def find_groups(
         return []
     smallest = max(min(min(min_share, 0.02) * counts.sum(), ENOUGH_FOR_A_CATEGORY), MIN_BAND_COUNT)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
-    single = [(str(value),) for value, count in ordered if count >= smallest][:max_categories]
+    single: list[tuple[str, ...]] = []
+    single += [(str(value),) for value, count in ordered if count >= smallest][:max_categories]
     if won is None:
         return single
-    taken = {value for (value,) in single}
+    taken = {values[0] for values in single}
     rare = [str(value) for value, count in ordered if count >= MIN_BAND_COUNT and str(value) not in taken]
     wins = pd.Series(np.asarray(won, dtype=float)[known], index=values.index).groupby(values).sum()
     return single + _groups_by_rate(rare, counts[rare].to_numpy(float), wins[rare].to_numpy(float), smallest)

@@ -51,8 +51,8 @@ THREADS_FROM = 50_000
 STALE_AFTER = 0.25
 """Largest change of a weight (18 % of odds less 1 point in 3) after which a Hessian is made anew at the mode."""
 
-LEVEL_DEALS = 1e6
-"""Pseudo-deals that hold a level: more than any deals' pull on it."""
+LEVEL_PRECISION = 1e6
+"""Precision that holds a level, in 1 / log-odds squared: more than any deals' pull on it."""
 
 LARGEST_BELIEF = 1e-6
 """Pseudo-deals are never more one-sided than this share: a won share of exactly 0 has no finite weight."""
@@ -232,14 +232,16 @@ class PseudoDeals:
     Attributes
     ----------
     own : shape (d,), deals of each column alone; rows : (r, d), contrasts; strength : (r,), deals of each contrast.
-    centre : (d,), the prior's mode; target : (r,), log-odds of each contrast, that of the centre but for held levels.
+    centre : (d,), the prior's mode.
+    level_rows, level_values : shapes (l, d) and (l,), averages that are held where they are.
     """
 
     own: np.ndarray
     rows: np.ndarray
     strength: np.ndarray
     centre: np.ndarray
-    target: np.ndarray
+    level_rows: np.ndarray
+    level_values: np.ndarray
 
     @property
     def share(self) -> np.ndarray:
@@ -249,23 +251,26 @@ class PseudoDeals:
     @property
     def contrast_share(self) -> np.ndarray:
         """Won share of the deals of each contrast, shape (r,)."""
-        return np.clip(expit(self.target), LARGEST_BELIEF, 1 - LARGEST_BELIEF)
+        return np.clip(expit(self.rows @ self.centre), LARGEST_BELIEF, 1 - LARGEST_BELIEF)
 
     def precision(self, theta: np.ndarray) -> np.ndarray:
         """Their Hessian at theta, shape (d, d)."""
         q, p = expit(theta), expit(self.rows @ theta)
         result = self.rows.T @ (self.rows * (self.strength * p * (1 - p))[:, None])
         result[np.diag_indices(len(theta))] += self.own * q * (1 - q)
-        return result
+        return result + LEVEL_PRECISION * self.level_rows.T @ self.level_rows
 
     def loss(self, theta: np.ndarray) -> float:
         line = self.rows @ theta
         single = self.own @ (np.logaddexp(0.0, theta) - self.share * theta)
-        return float(single + self.strength @ (np.logaddexp(0.0, line) - self.contrast_share * line))
+        away = self.level_rows @ theta - self.level_values
+        held = 0.5 * LEVEL_PRECISION * away @ away
+        return float(single + held + self.strength @ (np.logaddexp(0.0, line) - self.contrast_share * line))
 
     def gradient(self, theta: np.ndarray) -> np.ndarray:
         pull = self.rows.T @ (self.strength * (expit(self.rows @ theta) - self.contrast_share))
-        return self.own * (expit(theta) - self.share) + pull
+        back = LEVEL_PRECISION * self.level_rows.T @ (self.level_rows @ theta - self.level_values)
+        return self.own * (expit(theta) - self.share) + pull + back
 
 
 # --------------------------------------------------------------------------- the solver
@@ -310,7 +315,11 @@ def solve(
     n, d = design.shape
     low = np.full(d, -np.inf) if lower is None else lower
     high = np.full(d, np.inf) if upper is None else upper
-    theta = np.clip(start, low, high)
+    theta = start.copy()
+    # From off its level the first step would be judged by that alone, and could end anywhere.
+    for row, level in zip(prior.level_rows, prior.level_values, strict=True):
+        theta += row * (level - row @ theta) / (row @ row)
+    theta = np.clip(theta, low, high)
     many = n >= SINGLE_FROM
 
     def likelihood_loss(line: np.ndarray) -> float:
@@ -338,7 +347,8 @@ def solve(
             candidate = np.clip(theta - size * step, low, high)
             candidate_line = design.times(candidate)
             candidate_value = likelihood_loss(candidate_line) + prior.loss(candidate)
-            if candidate_value <= value + 1e-13 * abs(value) or size < 1e-6:
+            wanted = 1e-4 * float(gradient @ (theta - candidate))
+            if candidate_value <= value - wanted + 1e-13 * abs(value) or size < 1e-6:
                 break
             size /= 2
         change = float(np.abs(candidate - theta).max())
@@ -438,12 +448,11 @@ class Beliefs:
                     strength.append(np.full(len(local), own * worth))
         centre = np.concatenate([[intercept], trust * self.expert])
         own_deals = np.concatenate([[INTERCEPT_DEALS], single])
-        target = np.vstack(pieces) @ centre
-        for level in self.levels:
-            pieces.append(np.concatenate([[0.0], level.shares])[None, :])
-            strength.append(np.array([LEVEL_DEALS]))
-            target = np.append(target, level.value)
-        return PseudoDeals(own_deals, np.vstack(pieces), np.concatenate(strength), centre, target)
+        level_rows = np.zeros((len(self.levels), 1 + p))
+        for number, level in enumerate(self.levels):
+            level_rows[number, 1:] = level.shares
+        level_values = np.array([level.value for level in self.levels])
+        return PseudoDeals(own_deals, np.vstack(pieces), np.concatenate(strength), centre, level_rows, level_values)
 
 
 ALIKE = np.array([-1.0, 1.0])

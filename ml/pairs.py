@@ -20,7 +20,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import expit, log_expit, logit
 
-from ml.card import Band, CardSpec, CriterionBands, Pair, pair_value
+from ml.card import Band, CardSpec, CriterionBands, Kind, Pair, pair_value
 from ml.weights import Weights, band_design, fit_weights
 
 RARER_FROM = 150
@@ -173,7 +173,7 @@ def _pair_bands(
         a, b = divmod(cell, z.shape[1])
         label = f"{_named(one, a)} & {_named(other, b)}"
         bands.append(Band(label, "values", values=(pair_value(a + 1, b + 1),)))
-    kind = "explicit" if one.kind == other.kind == "explicit" else "implicit"
+    kind: Kind = "explicit" if one.kind == other.kind == "explicit" else "implicit"
     return CriterionBands(
         f"{one.name} & {other.name}", kind, "category", (*bands, Band("other", "other", is_pinned=True))
     )

@@ -75,7 +75,7 @@ def simulated_deals(deals: int, criteria: int, seed: int) -> tuple[pd.DataFrame,
         if number % 4 == 3:
             codes = np.clip(np.floor(value * 2 + 4), 0, 8).astype(np.int8)
             codes[missing] = -1
-            names = [f"value {k}" for k in range(9)]
+            names = pd.Index([f"value {k}" for k in range(9)])
             columns[f"category_{number}"] = pd.Categorical.from_codes(codes, names)
         else:
             columns[f"number_{number}"] = np.where(missing, np.float32(np.nan), np.round(np.exp(value) * 100))

@@ -79,7 +79,7 @@ def test_pairs__a_pinned_cell_holds_and_its_pair_stays_without_a_search():
     assert card.pairs == (pair,)
     assert (rows[0].points, rows[0].is_pinned) == (12, True)
     assert [b.values for b in rows] == [b.values for b in FITTED.card.rows()[pair.name]]
-    with pytest.raises(ValueError, match=r"pair .*: the bands of employees must be locked with it"):
+    with pytest.raises(ValueError, match=r"the bands of employees & industry must be locked with it"):
         Choices(locked_pairs=pairs)
 
 
