@@ -48,6 +48,9 @@ point nearby, moves no step's end, only its length."""
 THREADS_FROM = 50_000
 """Rows from which several threads save more than they cost in a Hessian."""
 
+LONGEST_STEP = 2.0
+"""Log-odds that a weight may move in one step of the solver."""
+
 STALE_AFTER = 0.25
 """Largest change of a weight (18 % of odds less 1 point in 3) after which a Hessian is made anew at the mode."""
 
@@ -342,7 +345,9 @@ def solve(
             step[free] = _solve_positive(total[np.ix_(free, free)], gradient[free])
         if np.abs(step).max(initial=0.0) < 1e-8:
             break
-        size = 1.0
+        # Far from the mode a full step may end where every deal is certain: no curvature leads back from there.
+        longest = min(1.0, LONGEST_STEP / float(np.abs(step).max()))
+        size = longest
         while True:
             candidate = np.clip(theta - size * step, low, high)
             candidate_line = design.times(candidate)
@@ -351,10 +356,11 @@ def solve(
             if candidate_value <= value - wanted + 1e-13 * abs(value) or size < 1e-6:
                 break
             size /= 2
+        if size < 1e-6 and candidate_value > value:
+            break  # as near as figures of this size can tell
         change = float(np.abs(candidate - theta).max())
-        stuck = size < 1e-6
         theta, line, value = candidate, candidate_line, candidate_value
-        if stuck or change < 1e-9:
+        if change < 1e-9:
             break
         # One Hessian of many rows costs as much as 40 gradients: it serves while steps shrink fast.
         if not (many and size == 1.0 and change < 0.3 * moved):

@@ -23,7 +23,7 @@ from scipy.special import expit, log_expit, softmax
 from sklearn.isotonic import IsotonicRegression
 
 from ml.card import WEIGHT_PER_POINT, CardSpec, CriterionBands
-from ml.classifier import BandDesign
+from ml.classifier import LONGEST_STEP, BandDesign
 from ml.weights import Limits, Weights, band_design, band_offsets, check_pins, contrast_sd, limits_of
 
 STRENGTHS = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0, math.inf)
@@ -277,7 +277,7 @@ class _Model:
             )
             if max(np.abs(step).max(), np.abs(steps).max(initial=0.0)) < 1e-6 or final == 39:
                 break
-            size = 1.0
+            size = min(1.0, LONGEST_STEP / max(np.abs(step).max(), np.abs(steps).max(initial=0.0)))
             while True:
                 candidate = theta - size * step, difference - size * steps
                 new = self.loss(*candidate, min(strength, 1e9))
