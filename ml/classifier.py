@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy import sparse
 from scipy.linalg import cho_factor, cho_solve
-from scipy.special import expit
+from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -53,6 +53,9 @@ LONGEST_STEP = 2.0
 
 STALE_AFTER = 0.25
 """Largest change of a weight (18 % of odds less 1 point in 3) after which a Hessian is made anew at the mode."""
+
+WIDENED_COLUMNS = 2_000
+"""Columns up to which intervals hold the doubt of the strengths as well."""
 
 LEVEL_PRECISION = 1e6
 """Precision that holds a level, in 1 / log-odds squared: more than any deals' pull on it."""
@@ -473,8 +476,17 @@ def contrasts(length: int, pattern: np.ndarray) -> np.ndarray:
     return rows
 
 
-def choose_group_factors(beliefs: Beliefs, solution: Solution, prior: PseudoDeals, belief: float) -> GroupFactors:
+Spread = tuple[np.ndarray, np.ndarray]
+"""Some columns of theta, shape (k,), and a covariance of theirs, shape (k, k)."""
+
+
+def choose_group_factors(
+    beliefs: Beliefs, solution: Solution, prior: PseudoDeals, belief: float
+) -> tuple[GroupFactors, list[Spread]]:
     """Factor of the common belief and likeness of neighbours per group, by marginal likelihood.
+
+    Also, per group, the covariance of its weights over all combinations, each by its probability: the best one alone
+    would claim to know the strength of a belief that a few deals have chosen.
 
     The rows are replaced by the Gaussian that they look like near `solution`, found with `prior` at the common
     strength `belief` and no neighbours; then each group in turn takes the best of all combinations while the
@@ -539,7 +551,30 @@ def choose_group_factors(beliefs: Beliefs, solution: Solution, prior: PseudoDeal
                 covariance -= covariance[:, at] @ inner @ covariance[at, :]
         if not changed:
             break
-    return chosen
+    spreads = []
+    for group, (at, own, alike, straight) in enumerate(blocks):
+        if len(at) == 0:
+            continue
+        block = np.ix_(at, at)
+        marginal = np.linalg.inv(covariance[block])
+        rows_alone = marginal - chosen.factor[group] * (
+            own + chosen.alike[group] * alike + chosen.straight[group] * straight
+        )
+        pulled = marginal @ (covariance @ pull)[at]
+        evidence, means, covariances = [], [], []
+        for factor in GROUP_FACTORS:
+            for worth_alike, worth_straight in SHAPE_FACTORS if alike.any() else SHAPE_FACTORS[:1]:
+                candidate = factor * (own + worth_alike * alike + worth_straight * straight)
+                covariances.append(np.linalg.inv(rows_alone + candidate))
+                means.append(covariances[-1] @ pulled)
+                found = 0.5 * (_log_determinant(candidate) - _log_determinant(rows_alone + candidate))
+                lean = 0.5 * (math.log(factor) / GROUP_FACTOR_SD) ** 2
+                evidence.append(found + 0.5 * float(pulled @ means[-1]) - lean)
+        share = softmax(np.array(evidence))
+        centred = np.array(means) - share @ np.array(means)
+        within = np.tensordot(share, np.array(covariances), axes=1)
+        spreads.append((free[at], within + (centred * share[:, None]).T @ centred))
+    return chosen, spreads
 
 
 @dataclass(frozen=True)
@@ -589,7 +624,7 @@ def learn_weights(
     share_won, weight : shape (n,): of each row, the won share (0-1) and the deals that it stands for.
     like : take trust, strengths and the start from this fit, whose rows these are a part of.
     """
-    intercept, trust = learn_trust(
+    intercept, trust, doubt = learn_trust(
         design.times(np.concatenate([[0.0], beliefs.expert])),
         share_won,
         weight,
@@ -602,6 +637,7 @@ def learn_weights(
     group_count = int(beliefs.group.max(initial=-1)) + 1
     neutral = GroupFactors.neutral(group_count)
     evidence: dict[float, float] = {}
+    spreads: list[Spread] = []
     hessian = None
     if like is None:
         step = max(1, math.ceil(design.shape[0] / EVIDENCE_ROWS))
@@ -625,7 +661,7 @@ def learn_weights(
             solution, prior = solutions[belief]
             start = solution.theta
             if group_count:
-                factors = choose_group_factors(beliefs, solution, prior, belief)
+                factors, spreads = choose_group_factors(beliefs, solution, prior, belief)
         prior = beliefs.pseudo_deals(intercept, trust, belief, factors)
         if step > 1:
             solution = solve(*rows, prior, start, lower=low, upper=high, hessian=hessian)
@@ -640,6 +676,11 @@ def learn_weights(
     free = np.flatnonzero(low < high)
     covariance = np.zeros_like(solution.hessian)
     covariance[np.ix_(free, free)] = np.linalg.inv(solution.hessian[np.ix_(free, free)])
+    if like is None:
+        covariance += _of_doubt(beliefs, solution, covariance, doubt)
+        if len(solution.theta) <= WIDENED_COLUMNS:
+            for columns, spread in spreads:
+                covariance[np.ix_(columns, columns)] += _excess(spread, covariance[np.ix_(columns, columns)])
     share = np.diag(solution.data_hessian) / np.maximum(np.diag(solution.hessian), 1e-300)
     return Learnt(
         trust=trust,
@@ -657,8 +698,8 @@ def learn_weights(
 
 def learn_trust(
     total: np.ndarray, share_won: np.ndarray, weight: np.ndarray, prior_trust: float, trust_sd: float
-) -> tuple[float, float]:
-    """Intercept at 0 points and slope on the experts' totals (n,); the slope is never below 0.
+) -> tuple[float, float, float]:
+    """Intercept at 0 points, slope on the experts' totals (n,), and the slope's standard deviation; it is never below 0.
 
     A negative slope would turn every belief round, also where no deal has spoken: experts who are wrong
     in sum are not listened to, the deals alone then say which way a band goes.
@@ -671,10 +712,24 @@ def learn_trust(
     losses = np.bincount(place, weights=weight * (1 - share_won), minlength=len(values))
     base = float(np.log(rate / (1 - rate)))
     slope_sd = trust_sd if np.ptp(values) > 0 else 0.0
-    theta, _ = logistic_line_posterior(values - centre, wins, losses, (base, prior_trust), (2.0, slope_sd))
+    theta, covariance = logistic_line_posterior(values - centre, wins, losses, (base, prior_trust), (2.0, slope_sd))
+    doubt = math.sqrt(max(float(covariance[1, 1]), 0.0))
     if theta[1] < 0:
         theta, _ = logistic_line_posterior(values - centre, wins, losses, (base, 0.0), (2.0, 0.0))
-    return float(theta[0] - theta[1] * centre), float(theta[1])
+    return float(theta[0] - theta[1] * centre), float(theta[1]), doubt
+
+
+def _of_doubt(beliefs: Beliefs, solution: Solution, covariance: np.ndarray, doubt: float) -> np.ndarray:
+    """Covariance of the weights that comes from not knowing the trust: they move with the centre that it sets."""
+    centre = np.concatenate([[0.0], beliefs.expert])
+    moved = covariance @ ((solution.hessian - solution.data_hessian) @ centre)
+    return doubt**2 * np.outer(moved, moved)
+
+
+def _excess(spread: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """What of a covariance goes beyond another one, in the directions in which it does."""
+    values, vectors = np.linalg.eigh((spread + spread.T) / 2 - (covariance + covariance.T) / 2)
+    return (vectors * np.maximum(values, 0.0)) @ vectors.T
 
 
 # --------------------------------------------------------------------------- the estimator

@@ -1,6 +1,6 @@
 """How often a card's 90 % intervals hold the planted weights, where experts are good, poor, or silent.
 
-    uv run python -m tests.trials.coverage --seeds 20
+uv run python -m tests.trials.coverage --seeds 20
 """
 
 from __future__ import annotations
