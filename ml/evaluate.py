@@ -98,6 +98,10 @@ FEWEST_LATER = 30
 FEWEST_RARER = 5
 """Won deals, and lost deals, that the test needs."""
 
+NEGLIGIBLE_AUC = 0.52
+"""An AUC out of fold that is not above this, beyond doubt, keeps nobody from saying "no signal": with thousands of deals 0.505 is
+beyond chance and worth nothing."""
+
 ENOUGH_TO_DENY = 100
 """Later deals from which "no signal" may be said; with fewer the test is silent, not negative."""
 
@@ -667,7 +671,7 @@ def _signal(result: dict[str, Any], won: np.ndarray, out_of_fold: np.ndarray | N
         whole = bootstrap_intervals(won, constant, out_of_fold.astype(float), {}, seed=seed)["auc"]
         result["out_of_fold_auc"] = _finite(auc(won, out_of_fold.astype(float)))
         result["out_of_fold_auc_interval"] = whole
-        if whole is not None and whole[0] > 0.5:
+        if whole is not None and whole[0] > NEGLIGIBLE_AUC:
             return "not_shown"
     return "none"
 

@@ -105,7 +105,11 @@ def filled_late(
     """
     opened = pd.to_datetime(pd.Series(np.asarray(opened_at))).to_numpy()
     closed = pd.to_datetime(pd.Series(np.asarray(closed_at))).to_numpy()
-    seen = first_known_at.apply(pd.to_datetime).to_numpy(dtype="datetime64[us]").reshape(len(closed), -1)
+    seen = (
+        first_known_at.apply(pd.to_datetime)
+        .to_numpy(dtype="datetime64[us]")
+        .reshape(len(closed), first_known_at.shape[1])
+    )
     known = ~np.isnat(seen)
     late = known & (seen >= closed[:, None])
     # A deal that came with the first export after its close has late values only: it tells nothing.

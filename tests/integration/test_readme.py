@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 
 from orchestration.lib.workspace import PROJECT_ROOT
@@ -66,18 +67,19 @@ def test_readme__python_runs(directory: Path) -> None:
 
 
 def test_readme__commands_in_the_table_exist() -> None:
+    from orchestration.cli.main import COMMANDS, main
+
     for text in re.findall(r"`uv run scoring ([^`]+)`", README):
-        words = [word for word in shlex.split(text) if word != "--home"]
-        name = next(word for word in words if word != "my-company")
-        arguments = [word for word in words if word.startswith("--")]
-        shown = subprocess.run(
-            [sys.executable, "-c", "from orchestration.cli import main; main()", name, "--help"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for argument in arguments:
-            assert argument in shown, (text, argument)
+        words = [word for word in shlex.split(text) if word not in ("--home", "my-company")]
+        # The command, and within a group the command of the group.
+        command = main.get_command(None, words[0])  # type: ignore[arg-type]
+        assert words[0] in COMMANDS, text
+        if isinstance(command, click.Group):
+            command = command.commands[words[1]]
+        options = {option for parameter in command.params for option in parameter.opts}  # type: ignore[union-attr]
+        for argument in words:
+            if argument.startswith("--"):
+                assert argument in options, (text, argument)
 
 
 def test_notebook__runs(directory: Path) -> None:
