@@ -34,10 +34,9 @@ CELLS = tuple(grade + level for grade in GRADES for level in LEVELS)
 
 #: Attributes that the warehouse knows of an account without a custom column. Custom columns are called
 #: "custom.<column>".
+EXTRACTED_NUMBER_ATTRIBUTES = ("employees", "annual_revenue", "founded_year")
 NUMBER_ATTRIBUTES = (
-    "employees",
-    "annual_revenue",
-    "founded_year",
+    *EXTRACTED_NUMBER_ATTRIBUTES,
     "contact_count",
     "decision_maker_count",
     "nps_score",

@@ -27,6 +27,8 @@ from orchestration.lib.card_store import (
 )
 from orchestration.lib.errors import UserError
 from orchestration.lib.scorecard_settings import (
+    CATEGORY_ATTRIBUTES,
+    EXTRACTED_NUMBER_ATTRIBUTES,
     GRADES,
     LEVELS,
     Criterion,
@@ -56,20 +58,7 @@ Mode = Literal["draft", "activate", "automatic"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 #: Attributes that stand in the extracts of accounts; the others are made from dated records.
-EXTRACTED_ATTRIBUTES = (
-    "employees",
-    "annual_revenue",
-    "founded_year",
-    "industry",
-    "country",
-    "region",
-    "city",
-    "account_type",
-    "lifecycle_stage",
-    "lead_source",
-    "owner_id",
-    "parent_account_id",
-)
+EXTRACTED_ATTRIBUTES = (*EXTRACTED_NUMBER_ATTRIBUTES, *CATEGORY_ATTRIBUTES)
 
 #: Where the spine of each target stands, and the features as of it.
 SPINES = {"deal_won": "deals", "account_wins": "account_months"}
