@@ -669,7 +669,16 @@ inner join criterion on point.criterion_no = criterion.criterion_no
 order by state.account_id, criterion.kind, criterion.criterion;
 
 create table scored.scored_accounts as
-with total as (
+with usual as (
+    select
+        point.criterion_no,
+        floor(1.0 * sum(point.points) / count(*) + 0.5)::bigint as points
+    from point
+    inner join state on point.spine_no = state.account_no and state.state = 'scored'
+    group by point.criterion_no
+),
+
+total as (
     select
         point.spine_no as account_no,
         sum(case when criterion.kind = 'explicit' then point.points else 0 end)::bigint as fit_points,
@@ -679,12 +688,14 @@ with total as (
         arg_max(
             case when point.points > 0 then '+' else '' end || point.points || ' ' || replace(criterion.criterion, '_', ' ')
             || ': ' || point.band,
-            abs(point.points) * 1000 - point.criterion_no,
+            case when point.points * (point.points - usual.points) > 0 then 10000000 else 0 end
+            + abs(point.points - usual.points) * 1000 - point.criterion_no,
             3
         ) filter (where point.points <> 0) as reasons
     from point
     inner join state on point.spine_no = state.account_no and state.state = 'scored'
     inner join criterion on point.criterion_no = criterion.criterion_no
+    inner join usual on point.criterion_no = usual.criterion_no
     group by point.spine_no
 ),
 

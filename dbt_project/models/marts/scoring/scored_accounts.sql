@@ -40,14 +40,34 @@ totals as (
     group by account_id
 ),
 
+-- What nearly every account has is no reason: points are told apart from the mean of their criterion.
+usual as (
+    select
+        criterion,
+        cast(floor(1.0 * sum(points) / count(*) + 0.5) as bigint) as points
+    from contributions
+    where kind <> 'adjustment'
+    group by criterion
+),
+
 reasons_ranked as (
     select
-        account_id,
-        case when points > 0 then '+' else '' end || cast(points as {{ dbt.type_string() }})
-        || ' ' || replace(criterion, '_', ' ') || ': ' || band as reason,
-        row_number() over (partition by account_id order by abs(points) desc, criterion) as strongest_first
+        contributions.account_id,
+        case when contributions.points > 0 then '+' else '' end || cast(contributions.points as {{ dbt.type_string() }})
+        || ' ' || replace(contributions.criterion, '_', ' ') || ': ' || contributions.band as reason,
+        row_number() over (
+            partition by contributions.account_id
+            order by
+                case
+                    when contributions.points * (contributions.points - coalesce(usual.points, 0)) > 0 then 0
+                    else 1
+                end,
+                abs(contributions.points - coalesce(usual.points, 0)) desc,
+                contributions.criterion
+        ) as strongest_first
     from contributions
-    where points <> 0
+    left join usual on contributions.criterion = usual.criterion
+    where contributions.points <> 0
 ),
 
 reasons as (
