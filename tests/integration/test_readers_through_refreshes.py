@@ -1,6 +1,6 @@
 """Readers through whole refreshes: what a dashboard sees while the system refreshes again and again.
 
-Four refreshes by default, because each costs some fifteen seconds; SCORING_READER_REFRESHES=10 for ten.
+Two refreshes by default, because each costs some fifteen seconds; SCORING_READER_REFRESHES=10 for ten.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from orchestration.lib.publishing import current_version
 from orchestration.lib.workspace import Workspace
 from tests.conftest import DEMO_END
 
-REFRESHES = int(os.environ.get("SCORING_READER_REFRESHES", "4"))
+REFRESHES = int(os.environ.get("SCORING_READER_REFRESHES", "2"))
 
 #: Opens the marts as a dashboard would, until the file `stop` appears; prints what it saw at the end.
 READER = """
@@ -84,5 +84,5 @@ def test_readers_in_a_loop__see_only_whole_snapshots_through_whole_refreshes(
         told = json.loads(out)
         assert told["wrong"] == []
         assert told["reads"] > 20
-        assert len(told["seen"]) >= REFRESHES - 1, "the reader must have lived through the refreshes"
+        assert len(told["seen"]) >= max(2, REFRESHES - 1), "the reader must have lived through the refreshes"
     assert current_version(workspace) == REFRESHES + 1
