@@ -1,8 +1,7 @@
 """A scorecard's points as a CSV file that an analyst edits in a spreadsheet, and back again.
 
 Belongs here: the columns of that file, what spreadsheets do to it, the checks of what comes back.
-Does not: making a version of the edited points (`card_store`, `ml.scorecard`), moving whole versions between
-workspaces.
+Does not: making a version of the edited points and moving whole versions between workspaces (`versions`).
 """
 
 from __future__ import annotations
