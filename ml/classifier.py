@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -173,9 +174,10 @@ class BandDesign:
         number_type = np.float32 if len(self.codes) >= SINGLE_FROM else np.float64
         root = np.sqrt(weight).astype(number_type)
         total = np.zeros((self.column_count, self.column_count))
-        # The only product that several threads make faster; on small matrices they wait for one another.
-        threads = os.cpu_count() if len(self.codes) >= THREADS_FROM else 1
-        with threadpool_limits(limits=threads, user_api="blas"):
+        # The only product that several threads make faster; on small matrices they wait for one another, and a
+        # look for the libraries that have threads costs more than the product.
+        limits = threadpool_limits(os.cpu_count(), "blas") if len(self.codes) >= THREADS_FROM else nullcontext()
+        with limits:
             self._add_information(root, number_type, total)
         return total
 

@@ -49,9 +49,11 @@ from ml.weights import (
     encode,
     fit_weights,
     is_rest,
+    learn_woe_belief,
     limits_of,
     total_points,
     total_variance,
+    with_woe,
 )
 
 THREADS_FROM = 50_000
@@ -340,11 +342,13 @@ def _fit_without_evaluation(
         }
     else:
         weights = fit_weights(spec, criteria, codes, won)
+        woe_belief = learn_woe_belief(spec, criteria, codes, won, closed, weights)
         pairs = find_pairs(spec, criteria, codes, won, closed, weights, seed=seed)
         if pairs:
             codes = with_pair_codes(codes, criteria, pairs)
             criteria = (*criteria, *(bands for _, bands in pairs))
             weights = fit_weights(spec, criteria, codes, won)
+        weights = with_woe(spec, criteria, codes, won, weights, woe_belief)
         pair_names = [pair.name for pair, _ in pairs]
         segments = fit_segments(spec, criteria, codes, won, weights, pair_names=pair_names)
         if rarer >= 2:
@@ -420,6 +424,7 @@ def _out_of_fold_points(
     for train, test in folds.split(codes, won):
         seen, unseen = np.asfortranarray(codes[train]), np.asfortranarray(codes[test])
         fold = fit_weights(spec, criteria, seen, won[train], like=weights)
+        fold = with_woe(spec, criteria, seen, won[train], fold, weights.woe_belief)
         means = [(np.ones(len(test), dtype=bool), fold.mean)]
         if segments is not None:
             parts = fit_segments(

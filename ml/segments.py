@@ -20,11 +20,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import expit, log_expit, softmax
-from sklearn.isotonic import IsotonicRegression
 
 from ml.card import WEIGHT_PER_POINT, CardSpec, CriterionBands
 from ml.classifier import LONGEST_STEP, BandDesign
-from ml.weights import Limits, Weights, band_design, band_offsets, check_pins, contrast_sd, limits_of
+from ml.weights import Limits, Weights, band_design, band_offsets, check_pins, contrast_sd, limits_of, within_limits
 
 STRENGTHS = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0, math.inf)
 """Deals that "this segment is like the whole" may be worth, per band; inf = it is the whole."""
@@ -340,10 +339,15 @@ def _averaged(
     centre, covariance = mixed(np.array([j.theta for j in joints]), [j.common_covariance for j in joints])
     pinned = limits.is_pinned
     at_bands = np.ix_(column, column)
+    # What the weights of evidence move, they move in every segment.
+    shift, doubt = np.zeros(len(column)), np.zeros(len(column))
+    if weights.woe_shift is not None and weights.woe_belief is not None:
+        shift = weights.woe_shift
+        doubt = (1 / weights.woe_belief.share - 1) * shift**2
     common = replace(
         weights,
-        mean=_within(criteria, limits, centre[column], np.diag(covariance)[column]),
-        sd=np.where(pinned, 0.0, contrast_sd(criteria, covariance[at_bands], precision)),
+        mean=within_limits(criteria, limits, centre[column] + shift, 1 / np.maximum(np.diag(covariance)[column], 1e-9)),
+        sd=np.where(pinned, 0.0, np.sqrt(contrast_sd(criteria, covariance[at_bands], precision) ** 2 + doubt)),
         covariance=covariance,
     )
     means, sds, shares = [], [], []
@@ -354,8 +358,9 @@ def _averaged(
             theta[own] += joint.difference[number]
             thetas.append(theta)
         centre, covariance = mixed(np.array(thetas), [joint.segment_covariance[number] for joint in joints])
-        mean = _within(criteria, limits, centre[column], np.diag(covariance)[column])
-        sd = np.where(pinned, 0.0, contrast_sd(criteria, covariance[at_bands], precision))
+        certainty = 1 / np.maximum(np.diag(covariance)[column], 1e-9)
+        mean = within_limits(criteria, limits, centre[column] + shift, certainty)
+        sd = np.where(pinned, 0.0, np.sqrt(contrast_sd(criteria, covariance[at_bands], precision) ** 2 + doubt))
         own_share = (chance @ np.array([joint.own_share[number] for joint in joints]))[column]
         share = np.where(pinned, 0.0, own_share + (1 - own_share) * weights.data_share)
         for band, weight in bands.items():
@@ -364,19 +369,6 @@ def _averaged(
         sds.append(sd)
         shares.append(share)
     return SegmentWeights(labels, places, np.array(means), np.array(sds), np.array(shares), common, dict(strengths))
-
-
-def _within(criteria: Sequence[CriterionBands], limits: Limits, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Weights moved no further than signs and asked directions demand."""
-    result = mean.copy()
-    for criterion, offset in zip(criteria, band_offsets(criteria)[:-1], strict=True):
-        if criterion.monotone is not None:
-            ranges = np.arange(offset, offset + len(criterion.bands) - 1)
-            ranges = ranges[~limits.is_pinned[ranges]]
-            order = IsotonicRegression(increasing=criterion.monotone == "increasing")
-            weight = 1 / np.maximum(variance[ranges], 1e-9)
-            result[ranges] = order.fit_transform(np.arange(len(ranges)), mean[ranges], sample_weight=weight)
-    return np.clip(result, limits.lower, limits.upper)
 
 
 def _log_determinant(matrix: np.ndarray) -> float:

@@ -20,9 +20,20 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 from scipy.special import expit
+from sklearn.isotonic import IsotonicRegression
 
 from ml.card import WEIGHT_PER_POINT, Band, CardSpec, CriterionBands, column_of
 from ml.classifier import LARGEST_BELIEF, BandDesign, Beliefs, Learnt, Level, count_identical, learn_weights
+from ml.woe import (
+    LEAST_SHARE,
+    MOST_ROWS,
+    ORIGINS,
+    RARER_FROM,
+    WORTHS,
+    WoeBelief,
+    choose_on_later_deals,
+    fit_woe,
+)
 
 VARIANCE_ROWS = 2_000
 """Rows on which the variance of a total is computed: it is a smooth function of the total."""
@@ -87,7 +98,7 @@ class Weights:
 
     `learnt` has one column per group of tied bands: `column` names each band's, 1-based (0 is the intercept).
     Without won or lost deals there is nothing learnt, and `covariance` is that of the beliefs, shape
-    (1 + columns, 1 + columns).
+    (1 + columns, 1 + columns). `woe_shift`, shape (bands,), is what of `mean` is owed to the weights of evidence.
     """
 
     mean: np.ndarray
@@ -98,6 +109,8 @@ class Weights:
     column: np.ndarray
     covariance: np.ndarray
     learnt: Learnt | None
+    woe_belief: WoeBelief | None = None
+    woe_shift: np.ndarray | None = None
 
 
 def encode(criteria: Sequence[CriterionBands], X: pd.DataFrame) -> np.ndarray:
@@ -121,10 +134,18 @@ def total_points(points: np.ndarray, criteria: Sequence[CriterionBands], codes: 
     return total
 
 
+def total_weight(mean: np.ndarray, criteria: Sequence[CriterionBands], codes: np.ndarray) -> np.ndarray:
+    """Log-odds of every row of `codes` but for the intercept, shape (rows,)."""
+    total = np.zeros(len(codes))
+    for number, offset in enumerate(band_offsets(criteria)[:-1]):
+        total += mean[offset + codes[:, number]]
+    return total
+
+
 def believed_weights(spec: CardSpec, criteria: Sequence[CriterionBands]) -> Weights:
     """The experts' weights at face value within the limits of people: the card before there is anything to learn."""
     limits = limits_of(spec, criteria)
-    expert = np.array([b.expert_points for c in criteria for b in c.bands], dtype=float) * WEIGHT_PER_POINT
+    expert = _expert_weights(criteria)
     mean = np.clip(expert, limits.lower, limits.upper)
     p0 = np.clip(expit(mean), LARGEST_BELIEF, 1 - LARGEST_BELIEF)
     precision = spec.belief_deals * p0 * (1 - p0)
@@ -159,7 +180,7 @@ def fit_weights(
         )
     if column is None:
         column = 1 + np.arange(offsets[-1]) if like is None else like.column
-    expert = np.array([b.expert_points for c in criteria for b in c.bands]) * WEIGHT_PER_POINT
+    expert = _expert_weights(criteria)
     group_of_band = np.repeat(np.arange(len(criteria)), np.diff(offsets))
     count = int(column.max())
     bands_per_column = np.bincount(column - 1, minlength=count).astype(float)
@@ -202,6 +223,95 @@ def fit_weights(
     sd = np.where(limits.is_pinned, 0.0, contrast_sd(criteria, learnt.covariance[np.ix_(column, column)], precision))
     share = np.where(limits.is_pinned, 0.0, learnt.data_share[column - 1])
     return Weights(mean, sd, share, learnt.trust, learnt.belief, column, learnt.covariance, learnt)
+
+
+def with_woe(
+    spec: CardSpec,
+    criteria: Sequence[CriterionBands],
+    codes: np.ndarray,
+    won: np.ndarray,
+    weights: Weights,
+    belief: WoeBelief | None,
+) -> Weights:
+    """The joint fit of these deals with the share of weights of evidence mixed in (None = as it is).
+
+    Each criterion keeps its level, and what people hold holds. Not knowing which of the two is right enters the
+    intervals.
+    """
+    if belief is None:
+        return weights
+    limits = limits_of(spec, criteria)
+    distinct, wins, losses = count_identical(codes, won)
+    woe = fit_woe(belief, band_offsets(criteria), _expert_weights(criteria), distinct, wins, losses)
+    apart = np.zeros(len(weights.mean))
+    for number, (begin, end) in enumerate(pairwise(woe.offsets)):
+        count = np.bincount(distinct[:, number], weights=wins + losses, minlength=end - begin)
+        count[limits.is_pinned[begin:end]] = 0.0
+        if count.sum() > 0:
+            apart[begin:end] = woe.weight[begin:end] - weights.mean[begin:end]
+            apart[begin:end] -= count @ apart[begin:end] / count.sum()
+    apart[limits.is_pinned] = 0.0
+    mean = within_limits(criteria, limits, weights.mean + belief.share * apart, 1 / np.maximum(weights.sd, 1e-6) ** 2)
+    sd = np.sqrt(weights.sd**2 + belief.share * (1 - belief.share) * apart**2)
+    return replace(weights, mean=mean, sd=sd, woe_belief=belief, woe_shift=mean - weights.mean)
+
+
+def within_limits(
+    criteria: Sequence[CriterionBands], limits: Limits, mean: np.ndarray, certainty: np.ndarray
+) -> np.ndarray:
+    """Weights moved no further than signs and asked directions demand, the surest ones least."""
+    result = mean.copy()
+    for criterion, offset in zip(criteria, band_offsets(criteria)[:-1], strict=True):
+        if criterion.monotone is not None:
+            ranges = np.arange(offset, offset + len(criterion.bands) - 1)
+            ranges = ranges[~limits.is_pinned[ranges]]
+            order = IsotonicRegression(increasing=criterion.monotone == "increasing")
+            result[ranges] = order.fit_transform(
+                np.arange(len(ranges)), mean[ranges], sample_weight=np.minimum(certainty[ranges], 1e9)
+            )
+    return np.clip(result, limits.lower, limits.upper)
+
+
+def learn_woe_belief(
+    spec: CardSpec,
+    criteria: Sequence[CriterionBands],
+    codes: np.ndarray,
+    won: np.ndarray,
+    closed_at: np.ndarray,
+    weights: Weights,
+) -> WoeBelief | None:
+    """How much of the weights of evidence deals closed later ask for; None where that is nothing, or deals are few.
+
+    Parameters
+    ----------
+    codes : shape (n, criteria); won : 0 or 1; closed_at : datetime64; weights : the joint fit of all of them.
+    """
+    if weights.learnt is None or min(won.sum(), len(won) - won.sum()) < RARER_FROM:
+        return None
+    rows = np.argsort(closed_at, kind="stable")[:: -(-len(won) // MOST_ROWS)]
+    tried = [WoeBelief(1.0, weights.trust, worth * weights.belief_deals, len(criteria)) for worth in WORTHS]
+    known = replace(spec, belief_deals=weights.belief_deals, belief_grid=(weights.belief_deals,))
+    offsets = band_offsets(criteria)
+    expert = _expert_weights(criteria)
+    lines = []
+    for begin, end in pairwise(int(share * len(rows)) for share in ORIGINS):
+        earlier, later = np.asfortranarray(codes[rows[:begin]]), codes[rows[begin:end]]
+        y, y_later = won[rows[:begin]], won[rows[begin:end]]
+        if min(y.sum(), len(y) - y.sum()) < 2 or min(y_later.sum(), len(y_later) - y_later.sum()) < 1:
+            continue
+        # What each criterion deserves is learnt anew: the whole fit has seen the later deals.
+        joint = total_weight(fit_weights(known, criteria, earlier, y).mean, criteria, later)
+        distinct, wins, losses = count_identical(earlier, y)
+        alone = [fit_woe(belief, offsets, expert, distinct, wins, losses).line(later) for belief in tried]
+        lines.append((joint, alone, y_later.astype(float)))
+    if not lines:
+        return None
+    best, share = choose_on_later_deals(lines)
+    return replace(tried[best], share=share) if share >= LEAST_SHARE else None
+
+
+def _expert_weights(criteria: Sequence[CriterionBands]) -> np.ndarray:
+    return np.array([b.expert_points for c in criteria for b in c.bands], dtype=float) * WEIGHT_PER_POINT
 
 
 def is_rest(band: Band) -> bool:
