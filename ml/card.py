@@ -590,6 +590,7 @@ class Card:
     pairs : criteria among the rows that are made of two others.
     segment_by : the category criterion whose bands' labels are the segments.
     choices : what people fixed in this fit.
+    woe_share : part of every weight (0-1) that is what the criterion says alone, see `ml.woe`.
     """
 
     bands: tuple[CardBand, ...]
@@ -604,6 +605,7 @@ class Card:
     pairs: tuple[Pair, ...] = ()
     segment_by: str | None = None
     choices: Choices = field(default_factory=Choices)
+    woe_share: float = 0.0
 
     @property
     def criteria(self) -> tuple[str, ...]:
@@ -782,4 +784,5 @@ class Card:
             pairs=tuple(Pair(**pair) for pair in document.get("pairs", ())),
             segment_by=document.get("segment_by"),
             choices=Choices.from_document(document.get("choices", {})),
+            woe_share=document.get("woe_share", 0.0),
         )

@@ -7,7 +7,8 @@ reading features, storing cards, deciding which card is active.
 Method. Every band has an indicator in one logistic regression. A band that the experts give weight e enters as S
 rows with that indicator alone switched on, a share ``1 / (1 + exp(-t e))`` of them won: a proper prior, so that any
 number of deals gives a card. How far the experts are trusted, what a belief is worth, what each criterion deserves
-and how smooth a number's weights are is learnt (`ml.classifier`).
+and how smooth a number's weights are is learnt (`ml.classifier`). Where deals closed later ask for it, a share of every
+weight is what its criterion says alone (`ml.woe`).
 """
 
 from __future__ import annotations
@@ -397,6 +398,7 @@ def _fit_without_evaluation(
         pairs=tuple(pair for pair, _ in pairs),
         segment_by=spec.segment_by,
         choices=spec.choices,
+        woe_share=0.0 if weights.woe_belief is None else weights.woe_belief.share,
     )
     return _Made(card, out_of_fold, tuple(criteria), codes)
 

@@ -235,7 +235,7 @@ def with_woe(
 ) -> Weights:
     """The joint fit of these deals with the share of weights of evidence mixed in (None = as it is).
 
-    Each criterion keeps its level, and what people hold holds. Not knowing which of the two is right enters the
+    Each criterion keeps its level, a band without deals its belief, and what people hold holds. Not knowing which of the two is right enters the
     intervals.
     """
     if belief is None:
@@ -250,7 +250,7 @@ def with_woe(
         if count.sum() > 0:
             apart[begin:end] = woe.weight[begin:end] - weights.mean[begin:end]
             apart[begin:end] -= count @ apart[begin:end] / count.sum()
-    apart[limits.is_pinned] = 0.0
+            apart[begin:end][count == 0] = 0.0  # pinned, or nothing is known of it
     mean = within_limits(criteria, limits, weights.mean + belief.share * apart, 1 / np.maximum(weights.sd, 1e-6) ** 2)
     sd = np.sqrt(weights.sd**2 + belief.share * (1 - belief.share) * apart**2)
     return replace(weights, mean=mean, sd=sd, woe_belief=belief, woe_shift=mean - weights.mean)

@@ -845,6 +845,11 @@ def _parameters(card: Card, document: Mapping[str, Any]) -> list[tuple[str, str,
         ("Trust in the experts", percent(card.trust), "share of the face value of their points that counts; learnt"),
         ("Worth of a belief", counted(round(card.belief_deals), "deal"), "deals that outweigh one belief; learnt"),
         (
+            "Weights of evidence",
+            percent(card.woe_share),
+            "share of each weight that is what its criterion says alone, the rest is the fit of all together; learnt on later deals",
+        ),
+        (
             "Base rate",
             percent(card.base_rate, 1),
             "share won among the deals of the fit" if card.deal_count else "expected before the first deal closes",

@@ -37,7 +37,11 @@ def _world(experts: str) -> tuple[np.ndarray, CardSpec]:
     weights = planted.normal(0, 0.6, (CRITERIA, len(VALUES)))
     weights -= weights.mean(axis=1, keepdims=True)
     noise = planted.normal(0, 1, weights.shape)
-    belief = 1.2 * weights + 0.25 * noise if experts == "good" else 0.7 * noise
+    belief = {
+        "good": 1.2 * weights + 0.25 * noise,
+        "poor": 0.5 * weights + 0.5 * noise,
+        "noise": 0.7 * noise,
+    }[experts]
     criteria = tuple(
         CriterionSpec(
             f"c{j}",
@@ -89,7 +93,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=12)
     asked = parser.parse_args()
     print("experts, deals | experts alone, data alone, card | truth")
-    for experts in ("good", "poor"):
+    for experts in ("good", "poor", "noise"):
         for deal_count in DEAL_COUNTS:
             results = [study(deal_count, seed, experts=experts) for seed in range(asked.seeds)]
             mean = np.mean([[r.experts, r.data, r.card, r.truth] for r in results], axis=0)
