@@ -99,6 +99,7 @@ def fit(
     amount: Any = None,
     history: History | None = None,
     protected: Sequence[str] = (),
+    groups: Any = None,
 ) -> Fitted:
     """The card of these closed deals, from none to millions.
 
@@ -122,6 +123,8 @@ def fit(
     history : how values came about, for the leak guard. What it takes for a leak is left out, unless the criterion's
         specification insists.
     protected : columns of `X` whose groups are compared in the evaluation.
+    groups : rows that belong together, such as the months of one account, shape (n,); the tests of single criteria
+        then take their variance between groups. None = rows are independent.
 
     Raises
     ------
@@ -142,7 +145,7 @@ def fit(
         if with_evaluation:
             paid = None if amount is None else np.asarray(amount, dtype=float)
             card = _evaluated(spec, made, X, won, closed, seed, active, active_fitted_at, paid)
-            card = _with_evidence(spec, card, X, won, leaks, protected, seed=seed)
+            card = _with_evidence(spec, card, X, won, leaks, protected, groups, seed=seed)
     if leaks:
         card = replace(card, verdict=(*card.verdict, *leak_sentences(leaks)))
     by_kind = None
@@ -218,13 +221,14 @@ def _with_evidence(
     won: np.ndarray,
     leaks: Sequence[Leak],
     protected: Sequence[str],
+    groups: Any,
     *,
     seed: int,
 ) -> Card:
     """The card with what stands beside its figures: leaks, single criteria, protected groups."""
     found: dict[str, Any] = {"leaks": [leak.to_document() for leak in leaks]}
     given = {c.name for c in spec.criteria if c.bands is not None} - set(spec.choices.locked_bands)
-    evidence = criterion_evidence(card, X, won, seed=seed, fixed_bands=given)
+    evidence = criterion_evidence(card, X, won, seed=seed, fixed_bands=given, groups=groups)
     found["criteria"] = [entry.to_document() for entry in evidence]
     if protected:
         found["protected"] = protected_differences(card, X, won, protected)

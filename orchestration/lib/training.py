@@ -389,6 +389,7 @@ def fit_scorecard(
         amount=rows.amount,
         history=value_history(con, definitions, rows, parent),
         protected=protected_criteria(settings) if settings.protected.use else (),
+        groups=rows.account_id,
     )
     save_settings_copy(workspace, workspace.scorecard_file)
     version, run_id, registered = store_version(

@@ -322,7 +322,9 @@ def refit(
     population = read_features(con, definitions, "accounts")
     say(f"refitting on {len(rows.won):,} closed deals, {int(rows.won.sum()):,} of them won")
     spec = refit_spec(settings, card, with_pins(lasting, change.sets))
-    fitted = fit(spec, rows.features, rows.won, rows.closed_at, seed=FIT_SEED, population=population)
+    fitted = fit(
+        spec, rows.features, rows.won, rows.closed_at, seed=FIT_SEED, population=population, groups=rows.account_id
+    )
     # What was set for this version only must not hold in later ones.
     result = replace(fitted.card, choices=lasting)
     fitted = replace(fitted, card=result)
