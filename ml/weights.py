@@ -235,8 +235,8 @@ def with_woe(
 ) -> Weights:
     """The joint fit of these deals with the share of weights of evidence mixed in (None = as it is).
 
-    Each criterion keeps its level, a band without deals its belief, and what people hold holds. Not knowing which of the two is right enters the
-    intervals.
+    Each criterion keeps its level, a band without deals its belief, and what people hold holds. Not knowing which of
+    the two is right enters the intervals.
     """
     if belief is None:
         return weights
