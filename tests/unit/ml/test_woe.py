@@ -1,6 +1,7 @@
 """Weights of evidence: how much of them a card keeps, and what they leave alone."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,6 @@ from ml.scorecard import fit
 from ml.weights import band_offsets, encode, fit_weights, with_woe
 from ml.woe import WoeBelief, choose_on_later_deals, fit_woe
 from tests.unit.ml.simulated_deals import simulate
-
 
 ERAS = 40
 
@@ -31,10 +31,8 @@ def deals_of_eras(
     interest = generator.normal(0, 1, count)
     line = -1.5 + 0.5 * cause[era] + own[era] + 0.4 * interest
     y = (generator.random(count) < expit(line)).astype(int)
-    if own_rate == 0:
-        economy = generator.permutation(np.repeat(economy, count // ERAS, axis=0)[:, :4])
-    else:
-        economy = economy[era]
+    # Without eras the same figures come in any order.
+    economy = economy[era] if own_rate > 0 else generator.permutation(economy[era])
     X = pd.DataFrame(economy, columns=[f"economy_{k}" for k in range(4)]).assign(interest=interest)
     spec = CardSpec(tuple(CriterionSpec(name, value_type="number") for name in X), max_pairs=0)
     closed_at = pd.DatetimeIndex(pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(count), unit="h"))
@@ -76,7 +74,7 @@ def test_with_woe__mixes_both_by_the_share_and_keeps_each_criterions_level(joint
     np.testing.assert_allclose(mixed.mean, 0.6 * joint.mean + 0.4 * whole.mean)
     assert np.abs(whole.mean - joint.mean).max() > 0.02
     offsets = band_offsets(criteria)
-    for number, (begin, end) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+    for number, (begin, end) in enumerate(pairwise(offsets)):
         deals = np.bincount(codes[:, number], minlength=end - begin)
         assert deals @ whole.mean[begin:end] == pytest.approx(deals @ joint.mean[begin:end], abs=1e-6)
     assert (mixed.sd >= joint.sd).all()  # not knowing which is right is doubt, too
