@@ -465,6 +465,56 @@ def check_leaks(workspace: Workspace, version: str | None, until: str | None) ->
     sys.exit(EXIT_FOUND)
 
 
+@weights.command("half-life")
+@click.argument("criterion")
+@click.option(
+    "--days",
+    default=None,
+    metavar="3,7,30,none",
+    help="Half-lives to compare. Default: 3, 7, 14, 30, 60, 90, 180, 365 and none.",
+)
+@click.pass_obj
+def half_life(workspace: Workspace, criterion: str, days: str | None) -> None:
+    """Ask the closed deals how fast a behaviour fades: the chance of each half-life. Changes nothing."""
+    from orchestration.lib.half_life import DAYS, fit_half_life
+    from orchestration.lib.versions import base_version
+    from orchestration.lib.warehouse import writer_lock
+
+    asked = DAYS if days is None else tuple(_half_life_days(part) for part in days.split(","))
+    prepare_process(workspace.require())
+    settings = _settings(workspace)
+    with writer_lock(workspace):
+        found = fit_half_life(workspace, settings, base_version(workspace, None), criterion, days=asked, say=_say)
+    out = screens.console()
+    out.print(f"[bold]{escape(criterion.replace('_', ' '))}[/bold]")
+    table = screens.table("", "half-life", ">chance")
+    current = settings.criteria[criterion].half_life_days or 0
+    for tried, chance in zip(found.days, found.chance, strict=True):
+        table.add_row(_days_text(tried) + (" (now)" if tried == current else ""), screens.percent(float(chance)))
+    out.print(table)
+    low, high = (_days_text(end) for end in found.interval)
+    deals = f"{found.deal_count:,} closed deals, {found.won_count:,} won"
+    if not found.says_something:
+        out.print(f"The deals do not say: none of these half-lives can be left out ({deals}).")
+    elif low == high:
+        out.print(f"{low} has a chance of 90 % or more among those tried ({deals}).")
+    else:
+        out.print(f"Most likely {_days_text(found.best)}; with a chance of 90 % between {low} and {high} ({deals}).")
+    out.print(f"To use it: half_life_days of {criterion} in scorecard.yml, then scoring fit.")
+
+
+def _half_life_days(text: str) -> int:
+    if text.strip().lower() == "none":
+        return 0
+    if not text.strip().isdigit() or not 1 <= int(text) <= 3650:
+        raise UserError(f"--days: a half-life is 1 to 3650 days or none (value: {text.strip()!r})")
+    return int(text)
+
+
+def _days_text(days: int) -> str:
+    return f"{days} day{'s' if days > 1 else ''}" if days else "no decay"
+
+
 # --------------------------------------------------------------------------- files
 
 

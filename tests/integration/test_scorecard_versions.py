@@ -215,6 +215,20 @@ def test_automatic_fit__replaces_the_card_only_by_the_figures(workspace: Workspa
         assert active_card(workspace).version == champion.version  # type: ignore[union-attr]
 
 
+def test_half_life__asks_the_deals_and_stores_nothing(workspace: Workspace) -> None:
+    versions = len(stored_cards(workspace))
+    text = scoring(workspace, "weights", "half-life", "pricing_page_views", "--days", "7,30,none").output
+    assert "30 days (now)" in text
+    assert "no decay" in text
+    chances = [
+        int(line.split()[-2]) for line in text.splitlines() if line.strip().endswith("%") and "chance" not in line
+    ]
+    assert sum(chances) in range(99, 102)
+    assert len(stored_cards(workspace)) == versions
+    wrong = scoring(workspace, "weights", "half-life", "employees", expect=1).output
+    assert "only counts of behaviour decay (value: explicit, count)" in wrong
+
+
 def test_export_and_import__move_a_version_whole_or_as_a_table(workspace: Workspace, tmp_path: Path) -> None:
     whole = tmp_path / "card.json"
     scoring(workspace, "weights", "export", "v1", str(whole))
