@@ -47,7 +47,7 @@ left join attributes
 
     Days before the moment come from the daily counts, the day itself from the single touchpoints. Per person and day a criterion
     counts no more than its daily cap; each day's count decays with its age in whole days; per person no more than the cap per
-    person counts. Zero is a value; a criterion is missing where none of its signals had ever been recorded by then.
+    person counts, and the sum stays between the criterion's floor and ceiling. Zero is a value; a criterion is missing where none of its signals had ever been recorded by then.
 #}
 {% macro implicit_features(spine, per_contact=false) %}
 with spine as (
@@ -58,10 +58,12 @@ signals as (
     select
         criteria.criterion_key,
         criteria.measure,
-        criteria.half_life_days,
+        criteria.decay_key,
         criteria.window_days,
         criteria.cap_per_day_milli,
         criteria.cap_per_person_micro,
+        criteria.floor_micro,
+        criteria.ceiling_micro,
         criterion_signals.signal,
         criterion_signals.multiplier_milli,
         first_seen.first_occurred_at
@@ -76,8 +78,10 @@ criteria as (
     select
         criterion_key,
         max(measure) as measure,
-        max(half_life_days) as half_life_days,
+        max(decay_key) as decay_key,
         max(cap_per_person_micro) as cap_per_person_micro,
+        max(floor_micro) as floor_micro,
+        max(ceiling_micro) as ceiling_micro,
         min(first_occurred_at) as first_occurred_at
     from signals
     group by criterion_key
@@ -160,7 +164,7 @@ persons as (
     from person_days
     inner join criteria on person_days.criterion_key = criteria.criterion_key
     left join decay
-        on criteria.half_life_days = decay.half_life_days and person_days.age_days = decay.age_days
+        on criteria.decay_key = decay.decay_key and person_days.age_days = decay.age_days
     group by person_days.spine_id, person_days.criterion_key, person_days.contact_id
 ),
 
@@ -180,8 +184,8 @@ completed as (
         criteria.criterion_key,
         case
             when criteria.measure = 'days_since_last' then cast(measured.least_age_days as bigint) * 1000000
-            when measured.value_micro is not null then measured.value_micro
-            when criteria.first_occurred_at <= spine.as_of_at then 0
+            when measured.value_micro is not null or criteria.first_occurred_at <= spine.as_of_at
+                then least(greatest(coalesce(measured.value_micro, 0), criteria.floor_micro), criteria.ceiling_micro)
         end as value_micro
     from spine
     cross join criteria

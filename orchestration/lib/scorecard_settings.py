@@ -58,6 +58,7 @@ CATEGORY_ATTRIBUTES = (
 Points = Annotated[StrictInt, Field(ge=-1000, le=1000)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=100)]
+ShareLeft = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
@@ -94,9 +95,15 @@ class Criterion(_Strict):
     signals: dict[StrictStr, Annotated[float, Field(ge=0.001, le=1000)]] | list[StrictStr] | None = None
     measure: Literal["count", "days_since_last"] = "count"
     half_life_days: Annotated[StrictInt, Field(ge=1, le=3650)] | None = None
+    # How a count fades, where not by a half-life: in a line to nothing at the end of the window, or in steps
+    # (age in days -> share that is left from then on).
+    decay: Literal["linear"] | dict[Annotated[StrictInt, Field(ge=1, le=3650)], ShareLeft] | None = None
     window_days: Annotated[StrictInt, Field(ge=1, le=3650)] | None = None
     cap_per_day: Annotated[float, Field(ge=0.001, le=1_000_000)] | None = None
     cap_per_person: Annotated[float, Field(ge=0.001, le=1_000_000)] | None = None
+    # Of the account's whole count.
+    ceiling: Annotated[float, Field(ge=0.001, le=1_000_000_000)] | None = None
+    floor: Annotated[float, Field(ge=0.001, le=1_000_000_000)] | None = None
     monotone: Literal["increasing", "decreasing"] | None = None
     bands: list[Band] | Literal["auto"] = "auto"
     missing: Points = 0
@@ -111,7 +118,16 @@ class Criterion(_Strict):
                 raise ValueError("an explicit criterion needs `attribute`")
             given = [
                 name
-                for name in ("signals", "half_life_days", "window_days", "cap_per_day", "cap_per_person")
+                for name in (
+                    "signals",
+                    "half_life_days",
+                    "decay",
+                    "window_days",
+                    "cap_per_day",
+                    "cap_per_person",
+                    "ceiling",
+                    "floor",
+                )
                 if getattr(self, name) is not None
             ]
             if given:
@@ -123,13 +139,36 @@ class Criterion(_Strict):
                 raise ValueError("`attribute` is for explicit criteria only")
             if self.type != "number":
                 raise ValueError("an implicit criterion is a number")
-            if self.measure == "days_since_last" and (self.half_life_days or self.cap_per_day or self.cap_per_person):
-                raise ValueError("`measure: days_since_last` has neither half-life nor caps")
+            of_counts = (
+                self.half_life_days,
+                self.decay,
+                self.cap_per_day,
+                self.cap_per_person,
+                self.ceiling,
+                self.floor,
+            )
+            if self.measure == "days_since_last" and any(of_counts):
+                raise ValueError("`measure: days_since_last` has neither half-life, decay, caps, floor nor ceiling")
+            self._check_decay()
         if isinstance(self.bands, list):
             self._check_bands(self.bands)
         if self.monotone and self.type == "category":
             raise ValueError("`monotone` is for numbers only")
         return self
+
+    def _check_decay(self) -> None:
+        if self.decay is not None and self.half_life_days is not None:
+            raise ValueError("`half_life_days` and `decay` are two ways to fade: give one of them")
+        if self.decay == "linear" and self.window_days is None:
+            raise ValueError("`decay: linear` ends at `window_days`, which is missing")
+        if isinstance(self.decay, dict):
+            left = [1.0, *(share for _, share in sorted(self.decay.items()))]
+            if any(later > earlier for earlier, later in pairwise(left)):
+                raise ValueError(
+                    f"what is left must not grow with age in `decay` (value: {dict(sorted(self.decay.items()))})"
+                )
+        if self.floor is not None and self.ceiling is not None and self.floor > self.ceiling:
+            raise ValueError(f"`floor` must not be above `ceiling` (value: {self.floor:g} > {self.ceiling:g})")
 
     def _check_bands(self, bands: list[Band]) -> None:
         if not bands:
@@ -171,7 +210,16 @@ class Criterion(_Strict):
             "window_days": self.window_days,
             "cap_per_day": self.cap_per_day,
             "cap_per_person": self.cap_per_person,
+            # Left out where they are not set: what was defined before there were such settings keeps its key.
+            **({} if self.decay is None else {"decay": _as_document(self.decay)}),
+            **({} if self.ceiling is None else {"ceiling": self.ceiling}),
+            **({} if self.floor is None else {"floor": self.floor}),
         }
+
+
+def _as_document(decay: str | dict[int, float]) -> str | dict[str, float]:
+    """As JSON keeps it: keys are text."""
+    return decay if isinstance(decay, str) else {str(age): share for age, share in sorted(decay.items())}
 
 
 def criterion_key(name: str, definition: dict[str, Any]) -> str:

@@ -7,7 +7,8 @@ in `scorecard_settings`, the versions of the card are in `card_store`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -61,10 +62,11 @@ _TABLES = {
     "lifecycle_states": "value varchar, state varchar",
     "decision_maker_seniorities": "seniority varchar",
     "criteria": "criterion_key varchar, criterion varchar, kind varchar, value_type varchar, attribute varchar, "
-    "measure varchar, half_life_days integer, window_days integer, cap_per_day_milli bigint, cap_per_person_micro bigint, "
+    "measure varchar, decay_key varchar, window_days integer, cap_per_day_milli bigint, cap_per_person_micro bigint, "
+    "floor_micro bigint, ceiling_micro bigint, "
     "is_current boolean, is_active boolean, is_shadow boolean",
     "criterion_signals": "criterion_key varchar, signal varchar, multiplier_milli bigint",
-    "decay": "half_life_days integer, age_days integer, factor_nano bigint",
+    "decay": "decay_key varchar, age_days integer, factor_nano bigint",
     "matrix_actions": "cell varchar, next_action varchar",
     "forecast_periods": "period_start date, period_end date, period_label varchar",
     "health": "recent_days integer, least_accounts bigint, least_deals bigint, silence_least_days integer",
@@ -231,9 +233,9 @@ def _add_criteria(
 
     active = keys_of(card) if card is not None else set()
     shadow = set().union(*map(keys_of, shadows))
-    half_lives: dict[int, int] = {}
+    fading: dict[str, tuple[Decay, int]] = {}
     for key, (name, definition) in sorted(definitions.items()):
-        half_life = definition["half_life_days"] or 0
+        decay = Decay.of(definition)
         window = definition["window_days"] or NO_WINDOW_DAYS
         rows["criteria"].append(
             (
@@ -243,10 +245,12 @@ def _add_criteria(
                 definition["value_type"],
                 definition["attribute"],
                 definition["measure"],
-                half_life,
+                decay.key,
                 window,
                 round((definition["cap_per_day"] or NO_CAP_PER_DAY) * 1000),
                 round((definition["cap_per_person"] or NO_CAP_PER_PERSON) * 1_000_000),
+                round((definition.get("floor") or 0) * 1_000_000),
+                round((definition.get("ceiling") or NO_CAP_PER_PERSON) * 1_000_000),
                 key in current,
                 key in active,
                 key in shadow,
@@ -254,15 +258,56 @@ def _add_criteria(
         )
         rows["criterion_signals"] += [(key, s, round(m * 1000)) for s, m in definition["signals"].items()]
         if definition["kind"] == "implicit" and definition["measure"] == "count":
-            half_lives[half_life] = max(half_lives.get(half_life, 0), window)
-    for half_life, longest in sorted(half_lives.items()):
-        ages = min(longest, half_life * HALF_LIVES_KEPT) if half_life else longest
-        rows["decay"] += [(half_life, age, decay_nano(half_life, age)) for age in range(ages + 1)]
+            fading[decay.key] = decay, max(fading.get(decay.key, (decay, 0))[1], window)
+    for key, (decay, longest) in sorted(fading.items()):
+        rows["decay"] += [(key, age, decay.nano(age)) for age in range(min(longest, decay.last_age) + 1)]
 
 
-def decay_nano(half_life_days: int, age_days: int) -> int:
-    """What is left of one after `age_days`, in billionths; a half-life of 0 means no decay."""
-    return math.floor(2 ** (-age_days / half_life_days) * 1e9 + 0.5) if half_life_days else 1_000_000_000
+@dataclass(frozen=True)
+class Decay:
+    """How one count fades with its age in whole days, in closed form: a half-life, a line, steps, or not at all.
+
+    Attributes
+    ----------
+    key : names the shape; criteria that fade alike share one.
+    half_life_days : 0 = none; zero_at_days : the age at which a line has reached nothing; steps : ages from which a share is
+        left, ascending.
+    """
+
+    key: str
+    half_life_days: int = 0
+    zero_at_days: int = 0
+    steps: tuple[tuple[int, float], ...] = ()
+
+    @classmethod
+    def of(cls, definition: Mapping[str, Any]) -> Decay:
+        """The decay of a criterion's definition."""
+        shape = definition.get("decay")
+        if shape == "linear":
+            return cls(f"linear:{definition['window_days']}", zero_at_days=definition["window_days"])
+        if shape:
+            steps = tuple(sorted((int(age), float(share)) for age, share in shape.items()))
+            return cls("steps:" + ",".join(f"{age}={share:g}" for age, share in steps), steps=steps)
+        half_life = definition["half_life_days"] or 0
+        return cls(f"half_life:{half_life}" if half_life else "none", half_life_days=half_life)
+
+    @property
+    def last_age(self) -> int:
+        """The last age in days of which anything worth a row is left."""
+        if self.half_life_days:
+            return self.half_life_days * HALF_LIVES_KEPT
+        return self.zero_at_days or NO_WINDOW_DAYS
+
+    def nano(self, age_days: int) -> int:
+        """What is left of one after `age_days`, in billionths."""
+        left = 1.0
+        if self.half_life_days:
+            left = 2 ** (-age_days / self.half_life_days)
+        elif self.zero_at_days:
+            left = max(0.0, 1 - age_days / self.zero_at_days)
+        else:
+            left = next((share for age, share in reversed(self.steps) if age_days >= age), 1.0)
+        return math.floor(left * 1e9 + 0.5)
 
 
 def _add_card(rows: _Rows, stored: StoredCard, table: str) -> None:

@@ -232,9 +232,16 @@ def definition_words(name: str, card: Card, criteria: Mapping[str, Any]) -> str:
         ("window_days", "last {:g} days"),
         ("cap_per_day", "at most {:g} a day"),
         ("cap_per_person", "at most {:g} a person"),
+        ("floor", "never under {:g}"),
+        ("ceiling", "never over {:g}"),
     ):
         if definition.get(key):
             parts.append(words.format(definition[key]))
+    fading = definition.get("decay")
+    if fading == "linear":
+        parts.append("fading in a line to nothing at the end of the window")
+    elif fading:
+        parts.append(", ".join(f"{share:.0%} from {age} days on" for age, share in fading.items()))
     return "; ".join(parts)
 
 

@@ -116,7 +116,17 @@ def implicit(**changes: Any) -> dict[str, Any]:
         (explicit(half_life_days=30), "`half_life_days` is for implicit criteria only"),
         (implicit(attribute="employees"), "`attribute` is for explicit criteria only"),
         (implicit(type="category"), "an implicit criterion is a number"),
-        (implicit(measure="days_since_last", half_life_days=3), "has neither half-life nor caps"),
+        (
+            implicit(measure="days_since_last", half_life_days=3),
+            "has neither half-life, decay, caps, floor nor ceiling",
+        ),
+        (implicit(measure="days_since_last", ceiling=3), "has neither half-life, decay, caps, floor nor ceiling"),
+        (implicit(half_life_days=3, decay="linear", window_days=9), "two ways to fade"),
+        (implicit(decay="linear"), "ends at `window_days`, which is missing"),
+        (implicit(decay={30: 0.2, 60: 0.5}), "must not grow with age in `decay` (value: {30: 0.2, 60: 0.5})"),
+        (implicit(decay={30: 1.5}), "less than or equal to 1"),
+        (implicit(floor=5, ceiling=4), "`floor` must not be above `ceiling` (value: 5 > 4)"),
+        (explicit(decay="linear"), "`decay` is for implicit criteria only"),
         (implicit(half_life_days=0), "greater than or equal to 1"),
         (implicit(cap_per_day=0.0001), "greater than or equal to 0.001"),
         (implicit(signals={"page_view": 0}), "greater than or equal to 0.001"),
@@ -252,8 +262,12 @@ def test_key__changes_with_the_definition_and_with_nothing_else() -> None:
         key(window_days=90),
         key(cap_per_day=1),
         key(cap_per_person=1),
+        key(ceiling=1),
+        key(floor=1),
+        key(half_life_days=None, decay={30: 0.5}),
+        key(half_life_days=None, decay="linear", window_days=30),
     ]
-    assert len({key(), *others}) == 6
+    assert len({key(), *others}) == 10
     assert key().startswith("it@")
 
 

@@ -21,7 +21,7 @@ from orchestration.lib.scorecard_settings import CELLS, ScorecardSettings, crite
 from orchestration.lib.settings_tables import (
     HIGHEST_MICRO,
     LOWEST_MICRO,
-    decay_nano,
+    Decay,
     holdout_hash_below,
     write_settings,
 )
@@ -246,15 +246,15 @@ def test_criteria__are_whole_numbers_in_the_units_of_the_features(con: duckdb.Du
     write_settings(con, settings_with(), None, AS_OF)
     found = rows(
         con,
-        "select criterion, kind, measure, half_life_days, window_days, cap_per_day_milli, cap_per_person_micro, "
+        "select criterion, kind, measure, decay_key, window_days, cap_per_day_milli, cap_per_person_micro, "
         "is_current, is_active or is_shadow from settings.criteria order by criterion",
     )
     without = (36_500, 1_000_000_000, 1_000_000_000_000_000)
     assert found == [
-        ("employees", "explicit", "count", 0, *without, True, False),
-        ("endless", "implicit", "count", 0, *without, True, False),
-        ("last_touch", "implicit", "days_since_last", 0, 365, *without[1:], True, False),
-        ("views", "implicit", "count", 30, 90, 2_500, 8_000_000, True, False),
+        ("employees", "explicit", "count", "none", *without, True, False),
+        ("endless", "implicit", "count", "none", *without, True, False),
+        ("last_touch", "implicit", "days_since_last", "none", 365, *without[1:], True, False),
+        ("views", "implicit", "count", "half_life:30", 90, 2_500, 8_000_000, True, False),
     ]
     assert rows(
         con,
@@ -266,18 +266,53 @@ def test_decay__reaches_as_far_as_anything_is_left(con: duckdb.DuckDBPyConnectio
     """To the end of the window, or to 30 half-lives: after them a single touch of a thousandth is less than a millionth."""
     quick = {"kind": "implicit", "signals": ["page_view"], "half_life_days": 2}
     write_settings(con, settings_with(quick=quick), None, AS_OF)
-    found = rows(con, "select half_life_days, count(*), max(age_days) from settings.decay group by all order by 1")
-    assert found == [(0, 36_501, 36_500), (2, 61, 60), (30, 91, 90)]
-    factors = dict(rows(con, "select age_days, factor_nano from settings.decay where half_life_days = 30"))
+    found = rows(con, "select decay_key, count(*), max(age_days) from settings.decay group by all order by 1")
+    assert found == [("half_life:2", 61, 60), ("half_life:30", 91, 90), ("none", 36_501, 36_500)]
+    factors = dict(rows(con, "select age_days, factor_nano from settings.decay where decay_key = 'half_life:30'"))
     assert (factors[0], factors[30], factors[60], factors[10]) == (1_000_000_000, 500_000_000, 250_000_000, 793_700_526)
-    assert 1_000 * decay_nano(2, 61) // 1_000_000 == 0
+    assert 1_000 * half_life_of(2).nano(61) // 1_000_000 == 0
 
 
 @given(half_life=st.integers(1, 3650), age=st.integers(0, 3650))
 def test_decay__halves_each_half_life_and_never_rises(half_life: int, age: int) -> None:
-    assert abs(2 * decay_nano(half_life, age + half_life) - decay_nano(half_life, age)) <= 2
-    assert decay_nano(half_life, age + 1) <= decay_nano(half_life, age)
-    assert decay_nano(0, age) == 1_000_000_000
+    decay = half_life_of(half_life)
+    assert abs(2 * decay.nano(age + half_life) - decay.nano(age)) <= 2
+    assert decay.nano(age + 1) <= decay.nano(age)
+    assert half_life_of(None).nano(age) == 1_000_000_000
+
+
+def half_life_of(days: int | None) -> Decay:
+    return Decay.of({"half_life_days": days})
+
+
+def test_decay__in_a_line_ends_with_the_window() -> None:
+    line = Decay.of({"half_life_days": None, "decay": "linear", "window_days": 90})
+    assert (line.key, line.last_age) == ("linear:90", 90)
+    assert [line.nano(age) for age in (0, 9, 45, 90, 91)] == [1_000_000_000, 900_000_000, 500_000_000, 0, 0]
+
+
+def test_decay__in_steps_keeps_each_share_until_the_next() -> None:
+    steps = Decay.of({"half_life_days": None, "decay": {"30": 0.5, "9": 0.8, "90": 0.0}})
+    assert steps.key == "steps:9=0.8,30=0.5,90=0"
+    assert [steps.nano(age) for age in (0, 8, 9, 29, 30, 89, 90, 4000)] == [
+        1_000_000_000, 1_000_000_000, 800_000_000, 800_000_000, 500_000_000, 500_000_000, 0, 0,
+    ]  # fmt: skip
+
+
+def test_decay__every_shape_floor_and_ceiling_reach_the_settings_tables(con: duckdb.DuckDBPyConnection) -> None:
+    count = {"kind": "implicit", "signals": ["page_view"]}
+    settings = settings_with(
+        line={**count, "decay": "linear", "window_days": 10, "floor": 0.5, "ceiling": 4},
+        steps={**count, "decay": {2: 0.5}, "window_days": 3},
+    )
+    write_settings(con, settings, None, AS_OF)
+    found = rows(
+        con,
+        "select decay_key, floor_micro, ceiling_micro from settings.criteria where criterion in ('line', 'steps') order by 1",
+    )
+    assert found == [("linear:10", 500_000, 4_000_000), ("steps:2=0.5", 0, 1_000_000_000 * 1_000_000)]
+    left = rows(con, "select age_days, factor_nano from settings.decay where decay_key = 'steps:2=0.5' order by 1")
+    assert left == [(0, 1_000_000_000), (1, 1_000_000_000), (2, 500_000_000), (3, 500_000_000)]
 
 
 def test_card__is_empty_before_the_first_fit(con: duckdb.DuckDBPyConnection) -> None:
@@ -423,12 +458,16 @@ def test_active_card__keeps_the_definitions_that_it_was_fitted_with(con: duckdb.
     write_settings(con, settings_with(views=views), card, AS_OF)
     found = rows(
         con,
-        "select half_life_days, is_current, is_active from settings.criteria where criterion = 'views' order by 1",
+        "select decay_key, is_current, is_active from settings.criteria where criterion = 'views' order by 1",
     )
-    assert found == [(7, True, False), (30, False, True)]
+    assert found == [("half_life:30", False, True), ("half_life:7", True, False)]
     both = rows(con, "select distinct is_current, is_active from settings.criteria where criterion <> 'views'")
     assert both == [(True, True)], "where nothing changed a definition stands once"
-    assert rows(con, "select distinct half_life_days from settings.decay order by 1") == [(0,), (7,), (30,)]
+    assert rows(con, "select distinct decay_key from settings.decay order by 1") == [
+        ("half_life:30",),
+        ("half_life:7",),
+        ("none",),
+    ]
     signals = rows(con, "select criterion_key, signal from settings.criterion_signals")
     assert len(signals) == len(set(signals))
 
