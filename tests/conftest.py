@@ -11,9 +11,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import pytest
+# Before numpy is loaded: several test processes with several threads each wait for one another. One test of the
+# calibration took 18 s with two threads and 3 s with one.
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
 
-from orchestration.lib.workspace import PROJECT_ROOT, Workspace
+import pytest  # noqa: E402
+
+from orchestration.lib.workspace import PROJECT_ROOT, Workspace  # noqa: E402
 
 DEMO_END = date(2026, 6, 30)
 DEMO_ACCOUNTS = 2_000
