@@ -26,7 +26,8 @@ COMMANDS = {
     "explain": ("orchestration.cli.show", "Show every point of one account and its evidence."),
     "sql": ("orchestration.cli.show", "Query the published marts."),
     "loads": ("orchestration.cli.show", "Show what became of every file, and the rows in quarantine."),
-    "adjust": ("orchestration.cli.adjust", "Add, subtract or set points of an account, with a reason."),
+    "adjust": ("orchestration.cli.adjust", "Add, subtract or set points of an account or contact, with a reason."),
+    "adjustments": ("orchestration.cli.adjust", "Show the ledger of an account, or take an operation back."),
     "benchmark": ("orchestration.cli.benchmark", "Measure time and memory against one hand-written script."),
 }
 

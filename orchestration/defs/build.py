@@ -13,6 +13,7 @@ from orchestration.defs.ingest.assets import build_ingest_assets, source_contrac
 from orchestration.defs.jobs import build_jobs, build_schedules
 from orchestration.defs.publish.assets import build_publish_assets
 from orchestration.defs.resources import Dbt, ScoringWorkspace, WriterLock
+from orchestration.defs.rules.assets import build_rules_assets
 from orchestration.defs.transform.assets import build_transform_assets
 from orchestration.defs.weights.assets import build_weights_assets
 from orchestration.lib.dbt_runner import DbtRunner
@@ -40,6 +41,7 @@ def build_defs(
             *build_ingest_assets(contracts),
             *transform,
             *build_weights_assets(contracts),
+            *build_rules_assets(marts),
             *build_publish_assets(contracts, marts),
             *build_forecast_assets(),
         ],

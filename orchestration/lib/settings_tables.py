@@ -52,6 +52,15 @@ CARD_TABLES = {
     "out_of_fold_points": "spine_id varchar, fit_points bigint, engagement_points bigint",
     **{f"shadow_scorecard{part}": columns for part, columns in _CARD.items()},
 }
+#: Written by `rules`, on its own: a change of the card leaves the rules as they are.
+RULE_TABLES = {
+    "rules": "rule_id varchar, rule_version varchar, title varchar, note varchar, operation varchar, points bigint, "
+    "frequency varchar, period_days integer, cap_points bigint, active_from_at timestamp, active_to_at timestamp, "
+    "effective_at timestamp, is_retroactive boolean, is_automation boolean, seen_at timestamp, expires_after_days integer",
+    "rule_matches": "rule_id varchar, account_id varchar, trigger_id varchar, signal varchar, occurred_at timestamp, "
+    "known_at timestamp",
+    "condition_attributes": "attribute varchar",
+}
 _TABLES = {
     "refresh": "as_of_at timestamp, as_of_date date, currency varchar, is_customer_by_flag boolean, "
     "is_customer_by_won_deal boolean",
@@ -74,6 +83,7 @@ _TABLES = {
     "effort": "hours_per_account decimal(9,2), order_of_work varchar",
     "holdout": "holdout_name varchar, share_pct double, hash_below varchar, since_at timestamp",
     "public_email_domains": "domain varchar, kind varchar",
+    **RULE_TABLES,
     **CARD_TABLES,
 }
 _Rows = dict[str, list[tuple[Any, ...]]]
@@ -88,7 +98,7 @@ def write_settings(
     *,
     in_transaction: bool = False,
 ) -> None:
-    """Replace the whole schema `settings`, all of it or nothing.
+    """Replace the schema `settings`, all of it or nothing. Only the tables of the rules stay, and are made where missing.
 
     Parameters
     ----------
@@ -113,7 +123,15 @@ def write_settings(
         con.execute("begin")
     try:
         con.execute("create schema if not exists settings")
+        there = {
+            name
+            for (name,) in con.execute(
+                "select table_name from information_schema.tables where table_schema = 'settings'"
+            ).fetchall()
+        }
         for name, columns in _TABLES.items():
+            if name in RULE_TABLES and name in there:
+                continue
             con.execute(f"create or replace table settings.{name} ({columns})")
             _insert(con, name, columns, rows[name])
         _insert_public_domains(con)

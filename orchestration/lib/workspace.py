@@ -52,6 +52,11 @@ class Workspace:
         return self.home / "sources.yml"
 
     @property
+    def rules(self) -> Path:
+        """The folder with a file per rule."""
+        return self.home / "rules"
+
+    @property
     def inbox(self) -> Path:
         return self.home / "inbox"
 

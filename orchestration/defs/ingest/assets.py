@@ -13,6 +13,7 @@ from orchestration.defs.resources import ScoringWorkspace, WriterLock
 from orchestration.lib.card_store import active_card, shadow_cards
 from orchestration.lib.contracts import Contract, load_contracts
 from orchestration.lib.moments import parse_moment
+from orchestration.lib.rules import prepare_rules, rule_catalogue
 from orchestration.lib.scorecard_settings import read_scorecard_settings
 from orchestration.lib.settings_tables import write_settings
 from orchestration.lib.signals import known_signals
@@ -109,7 +110,7 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
         owners=OWNERS,
         kinds={"duckdb"},
         deps=[raw_key(name) for name in contracts],
-        description="scorecard.yml as tables, and the moment that this refresh describes",
+        description="scorecard.yml and the rules as tables, and the moment that this refresh describes",
     )
     def scoring_settings(
         context: dg.AssetExecutionContext,
@@ -123,8 +124,18 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
         as_of_at = parse_moment(config.as_of) if config.as_of else datetime.now(UTC).replace(tzinfo=None)
         with open_warehouse(home) as connection:
             write_settings(connection, settings, active_card(home), as_of_at, shadow_cards(home))
+            rule_count, refused = prepare_rules(connection, home, as_of_at, rule_catalogue())
+        for problem in refused:
+            context.log.error(f"refused, the other rules run: {problem}")
         context.log.info(f"as of {as_of_at:%Y-%m-%d %H:%M:%S} UTC")
-        return dg.MaterializeResult(metadata={"as_of_at": as_of_at.isoformat(), "criteria": len(settings.criteria)})
+        return dg.MaterializeResult(
+            metadata={
+                "as_of_at": as_of_at.isoformat(),
+                "criteria": len(settings.criteria),
+                "rules": rule_count,
+                "rules_refused": "\n".join(refused) or "none",
+            }
+        )
 
     return [raw_tables, scoring_settings]
 

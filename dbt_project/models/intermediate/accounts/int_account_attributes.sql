@@ -7,8 +7,10 @@
 {%- set number_columns = ['employees', 'annual_revenue', 'founded_year'] %}
 
 with needed as (
-    select distinct attribute from {{ source('settings', 'criteria') }}
+    select attribute from {{ source('settings', 'criteria') }}
     where attribute is not null
+    union
+    select attribute from {{ source('settings', 'condition_attributes') }}
 ),
 
 versions as (

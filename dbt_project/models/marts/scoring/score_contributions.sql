@@ -27,7 +27,7 @@ adjustments as (
         false as is_pinned
     from {{ ref('int_adjustments__balances') }} as balances
     inner join {{ ref('int_accounts__states') }} as states on balances.account_id = states.account_id
-    where states.state = 'scored'
+    where states.state = 'scored' and balances.subject_kind = 'account'
 )
 
 select * from points

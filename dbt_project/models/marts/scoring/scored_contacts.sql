@@ -14,6 +14,14 @@ points as (
     group by spine_id
 ),
 
+balances as (
+    select
+        contact_id,
+        points
+    from {{ ref('int_adjustments__balances') }}
+    where subject_kind = 'contact'
+),
+
 touches as (
     select
         contact_id,
@@ -33,6 +41,11 @@ select
     contacts.seniority,
     contacts.is_unsubscribed,
     points.engagement_points,
+    coalesce(balances.points, 0) as adjustment_points,
+    case
+        when points.engagement_points is not null or balances.points is not null
+            then coalesce(points.engagement_points, 0) + coalesce(balances.points, 0)
+    end as total_points,
     coalesce(touches.touchpoint_count, 0) as touchpoint_count,
     touches.last_touchpoint_date,
     case
@@ -50,4 +63,5 @@ from contacts
 cross join {{ source('settings', 'scorecard') }} as card
 cross join {{ source('settings', 'refresh') }} as refresh
 left join points on contacts.contact_id = points.contact_id
+left join balances on contacts.contact_id = balances.contact_id
 left join touches on contacts.contact_id = touches.contact_id

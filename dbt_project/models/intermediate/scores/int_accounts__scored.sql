@@ -1,0 +1,31 @@
+-- What the card alone says of an account, before anybody or any rule adds points: what conditions of rules and segments ask.
+with totals as (
+    select
+        points.spine_id as account_id,
+        cast(sum(case when points.kind = 'explicit' then points.points else 0 end) as bigint) as fit_points,
+        cast(sum(case when points.kind = 'implicit' then points.points else 0 end) as bigint) as engagement_points,
+        cast(sum(points.points) as bigint) as model_points
+    from {{ ref('int_accounts__points') }} as points
+    inner join {{ ref('int_accounts__states') }} as states on points.spine_id = states.account_id
+    where states.state = 'scored'
+    group by points.spine_id
+),
+
+graded as (
+    select
+        totals.*,
+        {{ fit_grade('totals.fit_points', 'card') }} as fit_grade,
+        {{ engagement_level('totals.engagement_points', 'card') }} as engagement_level,
+        calibration.win_probability
+    from totals
+    cross join {{ source('settings', 'scorecard') }} as card
+    inner join {{ source('settings', 'scorecard_calibration') }} as calibration
+        on
+            card.scorecard_version = calibration.scorecard_version
+            and {{ calibrated_points('totals.model_points', 'card') }} = calibration.points
+)
+
+select
+    graded.*,
+    fit_grade || engagement_level as cell
+from graded

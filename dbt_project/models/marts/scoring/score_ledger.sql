@@ -1,0 +1,25 @@
+select
+    ledger.ledger_id,
+    case when ledger.subject_kind = 'account' then ledger.account_id end as account_id,
+    ledger.contact_id,
+    cast(ledger.entry_no as bigint) as entry_no,
+    ledger.operation,
+    ledger.points,
+    ledger.entry_status,
+    cast(ledger.points_applied as bigint) as points_applied,
+    ledger.balance_after,
+    ledger.source,
+    ledger.title,
+    ledger.note,
+    ledger.author,
+    ledger.occurred_at,
+    ledger.recorded_at,
+    ledger.expires_at,
+    ledger.void_of,
+    ledger.voided_by,
+    ledger.rule_id,
+    ledger.rule_version,
+    ledger.trigger_id,
+    refresh.as_of_at
+from {{ ref('int_ledger') }} as ledger
+cross join {{ source('settings', 'refresh') }} as refresh

@@ -1,0 +1,33 @@
+"""What the rules did at a refresh, landed before anybody sees it. What they do is said by `orchestration.lib.rules` and dbt."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from orchestration.defs.resources import ScoringWorkspace, WriterLock
+from orchestration.lib.rules import land_firings
+from orchestration.lib.warehouse import open_warehouse
+
+
+def build_rules_assets(marts: Sequence[dg.AssetKey]) -> list[dg.AssetsDefinition]:
+    """One asset: the firings. It follows the marts, so that what they could not show is not landed, and precedes publishing."""
+
+    @dg.asset(
+        group_name="rules",
+        owners=["team:marketing-operations"],
+        kinds={"parquet"},
+        deps=[*marts, dg.AssetKey(["intermediate", "int_rules__due"])],
+        description="What the rules did at this refresh and never before, landed as facts",
+    )
+    def rule_firings(
+        context: dg.AssetExecutionContext, workspace: ScoringWorkspace, writer_lock: WriterLock
+    ) -> dg.MaterializeResult:
+        home = workspace.locate()
+        with open_warehouse(home) as connection:
+            as_of_at = connection.execute("select max(as_of_at) from settings.refresh").fetchall()[0][0]
+            count = land_firings(connection, home, as_of_at)
+        if count:
+            context.log.info(f"rules: {count:,} operations")
+        return dg.MaterializeResult(metadata={"operations": count})
+
+    return [rule_firings]
