@@ -378,11 +378,21 @@ def _check_limits(model: Any, limits: list[float]) -> Any:
     return model
 
 
+class Capacity(_Strict):
+    """How many accounts can be worked: the shares of grades and levels are scaled until so many have the action."""
+
+    action: StrictStr
+    accounts: Annotated[StrictInt, Field(ge=1)]
+
+
 class Matrix(_Strict):
     """The A-D by 1-4 matrix: its limits, and what is to be done in each cell."""
 
     fit_grades: Grades = Grades()
     engagement_levels: Levels = Field(default_factory=lambda: Levels.model_validate({}))
+    capacity: Capacity | None = None
+    # An account leaves its grade or level only when it is this many points past the limit.
+    hysteresis_points: Annotated[StrictInt, Field(ge=0, le=1000)] = 0
     next_actions: dict[StrictStr, list[StrictStr]]
 
     @field_validator("engagement_levels", mode="before")
@@ -405,6 +415,40 @@ class Matrix(_Strict):
             raise ValueError(f"each of the 16 cells needs an action; missing: {', '.join(left_out)}")
         return actions
 
+    @model_validator(mode="after")
+    def _capacity_is_of_an_action(self) -> Matrix:
+        if self.capacity is None:
+            return self
+        if self.capacity.action not in self.next_actions:
+            raise ValueError(
+                f"capacity: no cell has this action; there are: {', '.join(self.next_actions)} (value: {self.capacity.action!r})"
+            )
+        if "points" in (self.fit_grades.method, self.engagement_levels.method):
+            raise ValueError("capacity scales shares: write `method: shares` for grades and levels (value: 'points')")
+        return self
+
+    def action_of(self, cell: str) -> str:
+        """The next action of a cell."""
+        return next(action for action, cells in self.next_actions.items() if cell in cells)
+
+
+class Handoff(_Strict):
+    """When marketing hands an account over to sales, and how soon sales is to follow up."""
+
+    # None: the action of the best cell, A1.
+    action: StrictStr | None = None
+    follow_up_days: Annotated[StrictInt, Field(ge=0, le=365)] = 2
+    activities: Annotated[list[Literal["call", "meeting", "trade_fair_visit", "tender"]], Field(min_length=1)] = [
+        "call",
+        "meeting",
+    ]
+
+
+class History(_Strict):
+    """How far back the marts of past scores look; the landing zone keeps all days."""
+
+    days: Annotated[StrictInt, Field(ge=7, le=36_500)] = 400
+
 
 class Forecast(_Strict):
     """How far the pipeline forecast looks."""
@@ -421,6 +465,8 @@ class ScorecardSettings(_Strict):
     beliefs: Beliefs = Beliefs()
     states: States = States()
     matrix: Matrix
+    handoff: Handoff = Handoff()
+    history: History = History()
     forecast: Forecast = Forecast()
     segments: Segments = Segments()
     pairs: Pairs = Pairs()
@@ -492,6 +538,11 @@ def read_scorecard_settings(path: Path, signals: Iterable[str]) -> ScorecardSett
     problem = _segments_problem(settings)
     if problem:
         problems.append(f"{path}:{line_of(lines, ('segments', 'by'))}: segments.by: {problem}")
+    if settings.handoff.action is not None and settings.handoff.action not in settings.matrix.next_actions:
+        problems.append(
+            f"{path}:{line_of(lines, ('handoff', 'action'))}: handoff.action: no cell of the matrix has this action"
+            f"{_suggestion(settings.handoff.action, settings.matrix.next_actions)} (value: {settings.handoff.action!r})"
+        )
     if not fitted_criteria(settings):
         problems.append(
             f"{path}:{line_of(lines, ('criteria',))}: criteria: each is on a protected attribute, so that nothing is left to "

@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 
 from orchestration.lib.card_store import StoredCard
-from orchestration.lib.scorecard_settings import ScorecardSettings, criterion_key
+from orchestration.lib.scorecard_settings import CELLS, ScorecardSettings, criterion_key
 
 #: Without a window touchpoints of a hundred years count; without a cap, more than anybody can do.
 NO_WINDOW_DAYS = 36_500
@@ -66,6 +66,8 @@ _TABLES = {
     "criterion_signals": "criterion_key varchar, signal varchar, multiplier_milli bigint",
     "decay": "half_life_days integer, age_days integer, factor_nano bigint",
     "matrix_actions": "cell varchar, next_action varchar",
+    "matrix_rules": "hysteresis_points bigint, handoff_action varchar, follow_up_days integer, history_days integer",
+    "handoff_activities": "activity_type varchar",
     "forecast_periods": "period_start date, period_end date, period_label varchar",
     "health": "recent_days integer, least_accounts bigint, least_deals bigint, silence_least_days integer",
     "health_limits": "check_name varchar, warn_limit double, fail_limit double",
@@ -151,6 +153,16 @@ def _add_rules(rows: _Rows, settings: ScorecardSettings, as_of_at: datetime) -> 
     ]
     rows["decision_maker_seniorities"] = [(_normal(v),) for v in settings.states.decision_maker_seniorities]
     rows["matrix_actions"] = [(c, action) for action, cells in settings.matrix.next_actions.items() for c in cells]
+    handoff = settings.handoff
+    rows["matrix_rules"] = [
+        (
+            settings.matrix.hysteresis_points,
+            handoff.action or settings.matrix.action_of(CELLS[0]),
+            handoff.follow_up_days,
+            settings.history.days,
+        )
+    ]
+    rows["handoff_activities"] = [(activity,) for activity in dict.fromkeys(handoff.activities)]
     rows["forecast_periods"] = _months(as_of_at.date(), settings.forecast.months)
     rows["health"] = [(health.recent_days, health.least_accounts, health.least_deals, health.silence_least_days)]
     rows["health_limits"] = [
