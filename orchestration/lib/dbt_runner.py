@@ -64,7 +64,8 @@ class DbtRunner:
         is_fresh = self.manifest_path.is_file() and stamp.is_file() and stamp.read_text() == fingerprint
         if not is_fresh:
             self.workspace.dbt.mkdir(parents=True, exist_ok=True)
-            self._parsed = self._invoke(["parse"], write_json=True).result
+            # Whole: dbt's partial parse forgets the severity of tests whose file changed.
+            self._parsed = self._invoke(["parse", "--no-partial-parse"], write_json=True).result
             stamp.write_text(fingerprint)
         return self.manifest_path
 
