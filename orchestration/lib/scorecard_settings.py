@@ -444,6 +444,14 @@ class Handoff(_Strict):
     ]
 
 
+class Campaigns(_Strict):
+    """Which deals a campaign had a part in, and which source of business its cost belongs to."""
+
+    influence_days: Annotated[StrictInt, Field(ge=1, le=1095)] = 90
+    # Campaign type -> lead source.
+    sources: dict[StrictStr, StrictStr] = {}
+
+
 class History(_Strict):
     """How far back the marts of past scores look; the landing zone keeps all days."""
 
@@ -467,6 +475,7 @@ class ScorecardSettings(_Strict):
     matrix: Matrix
     handoff: Handoff = Handoff()
     history: History = History()
+    campaigns: Campaigns = Campaigns()
     forecast: Forecast = Forecast()
     segments: Segments = Segments()
     pairs: Pairs = Pairs()

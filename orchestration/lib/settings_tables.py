@@ -68,6 +68,8 @@ _TABLES = {
     "matrix_actions": "cell varchar, next_action varchar",
     "matrix_rules": "hysteresis_points bigint, handoff_action varchar, follow_up_days integer, history_days integer",
     "handoff_activities": "activity_type varchar",
+    "campaign_rules": "influence_days integer",
+    "campaign_sources": "campaign_type varchar, lead_source varchar",
     "forecast_periods": "period_start date, period_end date, period_label varchar",
     "health": "recent_days integer, least_accounts bigint, least_deals bigint, silence_least_days integer",
     "health_limits": "check_name varchar, warn_limit double, fail_limit double",
@@ -163,6 +165,8 @@ def _add_rules(rows: _Rows, settings: ScorecardSettings, as_of_at: datetime) -> 
         )
     ]
     rows["handoff_activities"] = [(activity,) for activity in dict.fromkeys(handoff.activities)]
+    rows["campaign_rules"] = [(settings.campaigns.influence_days,)]
+    rows["campaign_sources"] = [(_normal(t), _normal(s)) for t, s in settings.campaigns.sources.items()]
     rows["forecast_periods"] = _months(as_of_at.date(), settings.forecast.months)
     rows["health"] = [(health.recent_days, health.least_accounts, health.least_deals, health.silence_least_days)]
     rows["health_limits"] = [
