@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from datetime import date
 from itertools import pairwise
@@ -39,6 +40,9 @@ NUMBER_ATTRIBUTES = (
     *EXTRACTED_NUMBER_ATTRIBUTES,
     "contact_count",
     "decision_maker_count",
+    "engaged_person_count",
+    "engaged_function_count",
+    "buying_group_pct",
     "nps_score",
     "market_growth_pct",
     "digital_spend_pct",
@@ -444,6 +448,51 @@ class Handoff(_Strict):
     ]
 
 
+class Near(_Strict):
+    """A value that is not wanted itself, but close to one that is: it has a share of its points."""
+
+    to: StrictStr
+    share_pct: Share
+
+
+class People(_Strict):
+    """What a person is worth by function, seniority and country, and who must be engaged for a group to buy."""
+
+    functions: dict[StrictStr, Points] = {}
+    near_functions: dict[StrictStr, Near] = {}
+    seniorities: dict[StrictStr, Points] = {}
+    countries: dict[StrictStr, Points] = {}
+    buying_group: list[StrictStr] = []
+    engaged_days: Annotated[StrictInt, Field(ge=1, le=3650)] = 90
+    # What somebody does; not what is done to people, as a mail that is sent.
+    engaged_by: list[StrictStr] = [
+        *("page_view", "product_page_view", "pricing_page_view", "download", "form_submission", "trial_sign_up"),
+        *("opt_in", "email_clicked", "call", "meeting", "trade_fair_visit", "campaign_responded", "campaign_attended"),
+    ]
+
+    @model_validator(mode="after")
+    def _near_to_something_wanted(self) -> People:
+        wanted = {_word(name) for name in self.functions}
+        for name, near in self.near_functions.items():
+            if _word(near.to) not in wanted:
+                raise ValueError(f"near_functions.{name}: `to` must be one of `functions` (value: {near.to!r})")
+            if _word(name) in wanted:
+                raise ValueError(f"near_functions.{name}: has points of its own in `functions` (value: {name!r})")
+        return self
+
+    def points(self) -> list[tuple[str, str, int]]:
+        """Field, value and points of everything that earns a person points; derived ones rounded half up."""
+        functions = {_word(name): points for name, points in self.functions.items()}
+        for name, near in self.near_functions.items():
+            functions[_word(name)] = math.floor(functions[_word(near.to)] * near.share_pct / 100 + 0.5)
+        fields = {"job_function": functions, "seniority": self.seniorities, "country": self.countries}
+        return [(field, _word(value), points) for field, values in fields.items() for value, points in values.items()]
+
+
+def _word(value: str) -> str:
+    return value.strip().lower()
+
+
 class Campaigns(_Strict):
     """Which deals a campaign had a part in, and which source of business its cost belongs to."""
 
@@ -475,6 +524,7 @@ class ScorecardSettings(_Strict):
     matrix: Matrix
     handoff: Handoff = Handoff()
     history: History = History()
+    people: People = People()
     campaigns: Campaigns = Campaigns()
     forecast: Forecast = Forecast()
     segments: Segments = Segments()
@@ -543,6 +593,12 @@ def read_scorecard_settings(path: Path, signals: Iterable[str]) -> ScorecardSett
             location = ("criteria", name, "attribute")
             problems.append(
                 f"{path}:{line_of(lines, location)}: criteria.{name}.attribute: {problem} (value: {criterion.attribute!r})"
+            )
+    for signal in settings.people.engaged_by:
+        if signal not in known:
+            problems.append(
+                f"{path}:{line_of(lines, ('people', 'engaged_by'))}: people.engaged_by: no contract records this signal"
+                f"{_suggestion(signal, known)} (value: {signal!r})"
             )
     problem = _segments_problem(settings)
     if problem:

@@ -68,6 +68,10 @@ _TABLES = {
     "matrix_actions": "cell varchar, next_action varchar",
     "matrix_rules": "hysteresis_points bigint, handoff_action varchar, follow_up_days integer, history_days integer",
     "handoff_activities": "activity_type varchar",
+    "people_rules": "engaged_days integer, group_size bigint",
+    "people_points": "field varchar, value varchar, points bigint",
+    "engaging_signals": "signal varchar",
+    "buying_group": "job_function varchar",
     "campaign_rules": "influence_days integer",
     "campaign_sources": "campaign_type varchar, lead_source varchar",
     "forecast_periods": "period_start date, period_end date, period_label varchar",
@@ -165,6 +169,11 @@ def _add_rules(rows: _Rows, settings: ScorecardSettings, as_of_at: datetime) -> 
         )
     ]
     rows["handoff_activities"] = [(activity,) for activity in dict.fromkeys(handoff.activities)]
+    group = sorted({_normal(function) for function in settings.people.buying_group})
+    rows["people_rules"] = [(settings.people.engaged_days, len(group))]
+    rows["people_points"] = settings.people.points()
+    rows["engaging_signals"] = [(signal,) for signal in dict.fromkeys(settings.people.engaged_by)]
+    rows["buying_group"] = [(function,) for function in group]
     rows["campaign_rules"] = [(settings.campaigns.influence_days,)]
     rows["campaign_sources"] = [(_normal(t), _normal(s)) for t, s in settings.campaigns.sources.items()]
     rows["forecast_periods"] = _months(as_of_at.date(), settings.forecast.months)
