@@ -281,6 +281,24 @@ inner join applicable
 {%- endmacro %}
 
 {#
+    A grade or level that does not flap: the one of the last recorded day, unless the points are so many past its limit. grade_of:
+    fit_grade or engagement_level; of both the better one sorts first.
+
+    With more points than it has the account would be in `best`, with fewer in `worst`: it keeps its place as long as that lies between
+    the two, and otherwise goes as far as it must. Without hysteresis the two are equal, and nothing of the past remains.
+#}
+{% macro held(grade_of, points, card, previous, hysteresis) -%}
+    case
+        when {{ previous }} is null then {{ grade_of(points, card) }}
+        else
+            least(
+                greatest({{ previous }}, {{ grade_of(points ~ ' + ' ~ hysteresis, card) }}),
+                {{ grade_of(points ~ ' - ' ~ hysteresis, card) }}
+            )
+    end
+{%- endmacro %}
+
+{#
     Wilson's score interval at 90 % for a share of wins (Wilson 1927, J. Am. Stat. Assoc. 22). side: -1 low, 1 high.
 
     z = 1.6448536269514722; the other constants are z^2 / 2, z^2 / 4 and z^2, written as doubles to their last digit: rounded ones

@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from orchestration.defs.forecast.assets import build_forecast_assets
+from orchestration.defs.history.assets import build_history_assets
 from orchestration.defs.ingest.assets import build_ingest_assets, source_contracts
 from orchestration.defs.jobs import build_jobs, build_schedules
 from orchestration.defs.publish.assets import build_publish_assets
@@ -39,6 +40,7 @@ def build_defs(
     return dg.Definitions(
         assets=[
             *build_ingest_assets(contracts),
+            *build_history_assets(),
             *transform,
             *build_weights_assets(contracts),
             *build_rules_assets(marts),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from datetime import date
 from itertools import pairwise
@@ -39,6 +40,9 @@ NUMBER_ATTRIBUTES = (
     *EXTRACTED_NUMBER_ATTRIBUTES,
     "contact_count",
     "decision_maker_count",
+    "engaged_person_count",
+    "engaged_function_count",
+    "buying_group_pct",
     "nps_score",
     "market_growth_pct",
     "digital_spend_pct",
@@ -426,11 +430,21 @@ def _check_limits(model: Any, limits: list[float]) -> Any:
     return model
 
 
+class Capacity(_Strict):
+    """How many accounts can be worked: the shares of grades and levels are scaled until so many have the action."""
+
+    action: StrictStr
+    accounts: Annotated[StrictInt, Field(ge=1)]
+
+
 class Matrix(_Strict):
     """The A-D by 1-4 matrix: its limits, and what is to be done in each cell."""
 
     fit_grades: Grades = Grades()
     engagement_levels: Levels = Field(default_factory=lambda: Levels.model_validate({}))
+    capacity: Capacity | None = None
+    # An account leaves its grade or level only when it is this many points past the limit.
+    hysteresis_points: Annotated[StrictInt, Field(ge=0, le=1000)] = 0
     next_actions: dict[StrictStr, list[StrictStr]]
 
     @field_validator("engagement_levels", mode="before")
@@ -453,6 +467,93 @@ class Matrix(_Strict):
             raise ValueError(f"each of the 16 cells needs an action; missing: {', '.join(left_out)}")
         return actions
 
+    @model_validator(mode="after")
+    def _capacity_is_of_an_action(self) -> Matrix:
+        if self.capacity is None:
+            return self
+        if self.capacity.action not in self.next_actions:
+            raise ValueError(
+                f"capacity: no cell has this action; there are: {', '.join(self.next_actions)} (value: {self.capacity.action!r})"
+            )
+        if "points" in (self.fit_grades.method, self.engagement_levels.method):
+            raise ValueError("capacity scales shares: write `method: shares` for grades and levels (value: 'points')")
+        return self
+
+    def action_of(self, cell: str) -> str:
+        """The next action of a cell."""
+        return next(action for action, cells in self.next_actions.items() if cell in cells)
+
+
+class Handoff(_Strict):
+    """When marketing hands an account over to sales, and how soon sales is to follow up."""
+
+    # None: the action of the best cell, A1.
+    action: StrictStr | None = None
+    follow_up_days: Annotated[StrictInt, Field(ge=0, le=365)] = 2
+    activities: Annotated[list[Literal["call", "meeting", "trade_fair_visit", "tender"]], Field(min_length=1)] = [
+        "call",
+        "meeting",
+    ]
+
+
+class Near(_Strict):
+    """A value that is not wanted itself, but close to one that is: it has a share of its points."""
+
+    to: StrictStr
+    share_pct: Share
+
+
+class People(_Strict):
+    """What a person is worth by function, seniority and country, and who must be engaged for a group to buy."""
+
+    functions: dict[StrictStr, Points] = {}
+    near_functions: dict[StrictStr, Near] = {}
+    seniorities: dict[StrictStr, Points] = {}
+    countries: dict[StrictStr, Points] = {}
+    buying_group: list[StrictStr] = []
+    engaged_days: Annotated[StrictInt, Field(ge=1, le=3650)] = 90
+    # What somebody does; not what is done to people, as a mail that is sent.
+    engaged_by: list[StrictStr] = [
+        *("page_view", "product_page_view", "pricing_page_view", "download", "form_submission", "trial_sign_up"),
+        *("opt_in", "email_clicked", "call", "meeting", "trade_fair_visit", "campaign_responded", "campaign_attended"),
+    ]
+
+    @model_validator(mode="after")
+    def _near_to_something_wanted(self) -> People:
+        wanted = {_word(name) for name in self.functions}
+        for name, near in self.near_functions.items():
+            if _word(near.to) not in wanted:
+                raise ValueError(f"near_functions.{name}: `to` must be one of `functions` (value: {near.to!r})")
+            if _word(name) in wanted:
+                raise ValueError(f"near_functions.{name}: has points of its own in `functions` (value: {name!r})")
+        return self
+
+    def points(self) -> list[tuple[str, str, int]]:
+        """Field, value and points of everything that earns a person points; derived ones rounded half up."""
+        functions = {_word(name): points for name, points in self.functions.items()}
+        for name, near in self.near_functions.items():
+            functions[_word(name)] = math.floor(functions[_word(near.to)] * near.share_pct / 100 + 0.5)
+        fields = {"job_function": functions, "seniority": self.seniorities, "country": self.countries}
+        return [(field, _word(value), points) for field, values in fields.items() for value, points in values.items()]
+
+
+def _word(value: str) -> str:
+    return value.strip().lower()
+
+
+class Campaigns(_Strict):
+    """Which deals a campaign had a part in, and which source of business its cost belongs to."""
+
+    influence_days: Annotated[StrictInt, Field(ge=1, le=1095)] = 90
+    # Campaign type -> lead source.
+    sources: dict[StrictStr, StrictStr] = {}
+
+
+class History(_Strict):
+    """How far back the marts of past scores look; the landing zone keeps all days."""
+
+    days: Annotated[StrictInt, Field(ge=7, le=36_500)] = 400
+
 
 class Forecast(_Strict):
     """How far the pipeline forecast looks."""
@@ -469,6 +570,10 @@ class ScorecardSettings(_Strict):
     beliefs: Beliefs = Beliefs()
     states: States = States()
     matrix: Matrix
+    handoff: Handoff = Handoff()
+    history: History = History()
+    people: People = People()
+    campaigns: Campaigns = Campaigns()
     forecast: Forecast = Forecast()
     segments: Segments = Segments()
     pairs: Pairs = Pairs()
@@ -537,9 +642,20 @@ def read_scorecard_settings(path: Path, signals: Iterable[str]) -> ScorecardSett
             problems.append(
                 f"{path}:{line_of(lines, location)}: criteria.{name}.attribute: {problem} (value: {criterion.attribute!r})"
             )
+    for signal in settings.people.engaged_by:
+        if signal not in known:
+            problems.append(
+                f"{path}:{line_of(lines, ('people', 'engaged_by'))}: people.engaged_by: no contract records this signal"
+                f"{_suggestion(signal, known)} (value: {signal!r})"
+            )
     problem = _segments_problem(settings)
     if problem:
         problems.append(f"{path}:{line_of(lines, ('segments', 'by'))}: segments.by: {problem}")
+    if settings.handoff.action is not None and settings.handoff.action not in settings.matrix.next_actions:
+        problems.append(
+            f"{path}:{line_of(lines, ('handoff', 'action'))}: handoff.action: no cell of the matrix has this action"
+            f"{_suggestion(settings.handoff.action, settings.matrix.next_actions)} (value: {settings.handoff.action!r})"
+        )
     if not fitted_criteria(settings):
         problems.append(
             f"{path}:{line_of(lines, ('criteria',))}: criteria: each is on a protected attribute, so that nothing is left to "

@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 
 from orchestration.lib.card_store import StoredCard
-from orchestration.lib.scorecard_settings import ScorecardSettings, criterion_key
+from orchestration.lib.scorecard_settings import CELLS, ScorecardSettings, criterion_key
 
 #: Without a window touchpoints of a hundred years count; without a cap, more than anybody can do.
 NO_WINDOW_DAYS = 36_500
@@ -77,6 +77,14 @@ _TABLES = {
     "criterion_signals": "criterion_key varchar, signal varchar, multiplier_milli bigint",
     "decay": "decay_key varchar, age_days integer, factor_nano bigint",
     "matrix_actions": "cell varchar, next_action varchar",
+    "matrix_rules": "hysteresis_points bigint, handoff_action varchar, follow_up_days integer, history_days integer",
+    "handoff_activities": "activity_type varchar",
+    "people_rules": "engaged_days integer, group_size bigint",
+    "people_points": "field varchar, value varchar, points bigint",
+    "engaging_signals": "signal varchar",
+    "buying_group": "job_function varchar",
+    "campaign_rules": "influence_days integer",
+    "campaign_sources": "campaign_type varchar, lead_source varchar",
     "forecast_periods": "period_start date, period_end date, period_label varchar",
     "health": "recent_days integer, least_accounts bigint, least_deals bigint, silence_least_days integer",
     "health_limits": "check_name varchar, warn_limit double, fail_limit double",
@@ -171,6 +179,23 @@ def _add_rules(rows: _Rows, settings: ScorecardSettings, as_of_at: datetime) -> 
     ]
     rows["decision_maker_seniorities"] = [(_normal(v),) for v in settings.states.decision_maker_seniorities]
     rows["matrix_actions"] = [(c, action) for action, cells in settings.matrix.next_actions.items() for c in cells]
+    handoff = settings.handoff
+    rows["matrix_rules"] = [
+        (
+            settings.matrix.hysteresis_points,
+            handoff.action or settings.matrix.action_of(CELLS[0]),
+            handoff.follow_up_days,
+            settings.history.days,
+        )
+    ]
+    rows["handoff_activities"] = [(activity,) for activity in dict.fromkeys(handoff.activities)]
+    group = sorted({_normal(function) for function in settings.people.buying_group})
+    rows["people_rules"] = [(settings.people.engaged_days, len(group))]
+    rows["people_points"] = settings.people.points()
+    rows["engaging_signals"] = [(signal,) for signal in dict.fromkeys(settings.people.engaged_by)]
+    rows["buying_group"] = [(function,) for function in group]
+    rows["campaign_rules"] = [(settings.campaigns.influence_days,)]
+    rows["campaign_sources"] = [(_normal(t), _normal(s)) for t, s in settings.campaigns.sources.items()]
     rows["forecast_periods"] = _months(as_of_at.date(), settings.forecast.months)
     rows["health"] = [(health.recent_days, health.least_accounts, health.least_deals, health.silence_least_days)]
     rows["health_limits"] = [

@@ -11,9 +11,11 @@ import hashlib
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import duckdb
@@ -600,23 +602,52 @@ def matrix_limits(settings: ScorecardSettings, card: Card, accounts: pd.DataFram
     by_criterion = card.points(accounts)
     kinds = {band.criterion: band.kind for band in card.bands}
 
-    def least(model: Grades | Levels, limits: list[float], kind: str, labels: tuple[str, ...]) -> dict[str, int]:
+    def totals(kind: str) -> list[int]:
+        names = [name for name, its_kind in kinds.items() if its_kind == kind]
+        return by_criterion[names].sum(axis=1).astype(int).tolist()
+
+    fit, engagement = totals("explicit"), totals("implicit")
+    grades, levels = settings.matrix.fit_grades, settings.matrix.engagement_levels
+    grade_limits = [grades.A, grades.B, grades.C]
+    level_limits = [levels.level_1, levels.level_2, levels.level_3]
+
+    def least(model: Grades | Levels, limits: list[float], points: list[int], labels: tuple[str, ...]) -> dict[str, int]:
         if model.method == "points":
             return {label: math.ceil(limit) for label, limit in zip(labels, limits, strict=False)}
-        names = [name for name, its_kind in kinds.items() if its_kind == kind]
-        totals = sorted(by_criterion[names].sum(axis=1).astype(int).tolist(), reverse=True)
-        share = 0.0
-        found: dict[str, int] = {}
-        for label, limit in zip(labels, limits, strict=False):
-            share += limit
-            found[label] = least_points_of_share(totals, share)
-        return found
+        shares = accumulate(limits)
+        return {label: least_points_of_share(points, share) for label, share in zip(labels, shares, strict=False)}
 
-    grades, levels = settings.matrix.fit_grades, settings.matrix.engagement_levels
-    return {
-        "fit_grades": least(grades, [grades.A, grades.B, grades.C], "explicit", GRADES),
-        "engagement_levels": least(levels, [levels.level_1, levels.level_2, levels.level_3], "implicit", LEVELS),
-    }
+    def scaled(scale: float) -> dict[str, dict[str, int]]:
+        return {
+            "fit_grades": least(grades, [limit * scale for limit in grade_limits], fit, GRADES),
+            "engagement_levels": least(levels, [limit * scale for limit in level_limits], engagement, LEVELS),
+        }
+
+    capacity = settings.matrix.capacity
+    if capacity is None or not fit:
+        return scaled(1)
+    cells = set(settings.matrix.next_actions[capacity.action])
+    pairs = Counter(zip(fit, engagement, strict=True))
+    # The shares keep their proportions. Among a hundred scales the one that comes closest to the capacity from below.
+    largest = min(100 / max(sum(grade_limits), 1e-9), 100 / max(sum(level_limits), 1e-9))
+    best, best_count = scaled(0), 0
+    for step in range(1, 101):
+        found = scaled(largest * step / 100)
+        count = sum(number for (f, e), number in pairs.items() if cell_of(found, f, e) in cells)
+        if best_count < count <= capacity.accounts:
+            best, best_count = found, count
+    return best
+
+
+def cell_of(limits: Mapping[str, Mapping[str, int]], fit_points: int, engagement_points: int) -> str:
+    """The cell of these points under these limits, as the macros fit_grade and engagement_level have it.
+
+    >>> cell_of({"fit_grades": {"A": 9, "B": 5, "C": 0}, "engagement_levels": {"1": 9, "2": 5, "3": 0}}, 5, -1)
+    'B4'
+    """
+    grade = next((g for g in GRADES[:-1] if fit_points >= limits["fit_grades"][g]), GRADES[-1])
+    level = next((n for n in LEVELS[:-1] if engagement_points >= limits["engagement_levels"][n]), LEVELS[-1])
+    return grade + level
 
 
 def least_points_of_share(totals: list[int], share_pct: float) -> int:
@@ -634,10 +665,13 @@ def least_points_of_share(totals: list[int], share_pct: float) -> int:
     if not totals:
         return 0
     wanted = len(totals) * share_pct / 100
-    falling = sorted(set(totals), reverse=True)
+    counts = Counter(totals)
+    falling = sorted(counts, reverse=True)
     best, best_distance = falling[0] + 1, wanted
+    reached = 0
     for points in falling[:-1] if share_pct < 100 else falling:
-        distance = abs(sum(total >= points for total in totals) - wanted)
+        reached += counts[points]
+        distance = abs(reached - wanted)
         if distance <= best_distance:
             best, best_distance = points, distance
     return best

@@ -31,6 +31,8 @@ class Translator(DagsterDbtTranslator):
             source, table = dbt_resource_props["source_name"], dbt_resource_props["name"]
             if source == "settings":
                 return dg.AssetKey("active_scorecard" if table in CARD_TABLES else "scoring_settings")
+            if source == "history":
+                return dg.AssetKey("score_records")
             if source in ("raw", "quarantine"):
                 return raw_key(table.removesuffix("__custom"))
             return raw_key("crm__accounts")  # `load` is written with every raw table; one of them stands for all

@@ -169,6 +169,21 @@ attributes as (
         valid_to
     from contact_attributes
 
+    {%- for column in ['engaged_person_count', 'engaged_function_count', 'buying_group_pct'] %}
+
+    union all
+
+    select
+        account_id,
+        '{{ column }}' as attribute,
+        cast({{ column }} as {{ dbt.type_string() }}) as value_text,
+        cast({{ column }} * 1000000 as bigint) as value_micro,
+        valid_from,
+        valid_to
+    from {{ ref('int_buying_groups') }}
+    where {{ column }} is not null
+    {%- endfor %}
+
     union all
 
     select

@@ -26,7 +26,11 @@ known as (
     from {{ ref('ftr_accounts__explicit') }} as features
     inner join {{ source('settings', 'criteria') }} as criteria on features.criterion_key = criteria.criterion_key
     -- Counts of contacts are zero, not missing, where there are none: they alone tell nothing of the account.
-    where features.value_text is not null and criteria.attribute not in ('contact_count', 'decision_maker_count')
+    where
+        features.value_text is not null
+        and criteria.attribute not in (
+            'contact_count', 'decision_maker_count', 'engaged_person_count', 'engaged_function_count', 'buying_group_pct'
+        )
 )
 
 select

@@ -83,6 +83,7 @@ put_back as (
         -- CRMs write a planned date into the close date of an open deal.
         case when held.status <> 'open' and not held.is_closed_later then held.closed_at end as closed_at,
         held.lead_source,
+        held.campaign_id,
         case when held.is_closed_later then null else held.loss_reason end as loss_reason,
         held.deal_type,
         case when held.is_closed_later then stage_changes.forecast_category else held.forecast_category end

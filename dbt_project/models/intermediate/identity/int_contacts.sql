@@ -13,6 +13,7 @@ current_contacts as (
         versions.job_title,
         lower(trim(versions.job_function)) as job_function,
         lower(trim(versions.seniority)) as seniority,
+        lower(trim(versions.country)) as country,
         coalesce(versions.is_unsubscribed, false) as is_unsubscribed,
         coalesce(versions.created_at, {{ beginning_of_time() }}) as created_at
     from versions

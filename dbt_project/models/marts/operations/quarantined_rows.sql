@@ -12,6 +12,7 @@
     'email__events',
     'market__industry_benchmarks',
     'scoring__adjustments',
+    'scoring__handoff_feedback',
     'social__interactions',
     'survey__nps_answers',
     'web__events',

@@ -29,11 +29,16 @@ graded as (
         totals.fit_points + totals.engagement_points + active.adjustment_points as total_points,
         active.owner_id,
         active.is_holdout,
-        {{ fit_grade('totals.fit_points', 'cards') }} || {{ engagement_level('totals.engagement_points', 'cards') }} as cell,
+        -- As the version would grade them if it became active now.
+        {{ held(fit_grade, 'totals.fit_points', 'cards', 'recorded.fit_grade', 'rules.hysteresis_points') }}
+        || {{ held(engagement_level, 'totals.engagement_points', 'cards', 'recorded.engagement_level', 'rules.hysteresis_points') }}
+            as cell,
         calibration.win_probability
     from totals
     inner join active on totals.account_id = active.account_id
     inner join cards on totals.scorecard_version = cards.scorecard_version
+    cross join {{ source('settings', 'matrix_rules') }} as rules
+    left join {{ ref('int_scores__recorded') }} as recorded on totals.account_id = recorded.account_id
     inner join {{ source('settings', 'shadow_scorecard_calibration') }} as calibration
         on
             totals.scorecard_version = calibration.scorecard_version

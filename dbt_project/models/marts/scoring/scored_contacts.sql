@@ -22,6 +22,20 @@ balances as (
     where subject_kind = 'contact'
 ),
 
+-- What a person is, beside what a person did.
+fit as (
+    select
+        contacts.contact_id,
+        cast(sum(worth.points) as bigint) as fit_points
+    from contacts
+    inner join {{ source('settings', 'people_points') }} as worth
+        on
+            (worth.field = 'job_function' and contacts.job_function = worth.value)
+            or (worth.field = 'seniority' and contacts.seniority = worth.value)
+            or (worth.field = 'country' and contacts.country = worth.value)
+    group by contacts.contact_id
+),
+
 touches as (
     select
         contact_id,
@@ -40,11 +54,12 @@ select
     contacts.job_function,
     contacts.seniority,
     contacts.is_unsubscribed,
+    coalesce(fit.fit_points, 0) as fit_points,
     points.engagement_points,
     coalesce(balances.points, 0) as adjustment_points,
     case
         when points.engagement_points is not null or balances.points is not null
-            then coalesce(points.engagement_points, 0) + coalesce(balances.points, 0)
+            then coalesce(fit.fit_points, 0) + coalesce(points.engagement_points, 0) + coalesce(balances.points, 0)
     end as total_points,
     coalesce(touches.touchpoint_count, 0) as touchpoint_count,
     touches.last_touchpoint_date,
@@ -53,7 +68,10 @@ select
             cast(
                 row_number() over (
                     partition by contacts.account_id
-                    order by points.engagement_points desc nulls last, contacts.contact_id
+                    order by
+                        coalesce(fit.fit_points, 0) + points.engagement_points + coalesce(balances.points, 0) desc nulls last,
+                        coalesce(fit.fit_points, 0) desc,
+                        contacts.contact_id
                 ) as bigint
             )
     end as rank_in_account,
@@ -64,4 +82,5 @@ cross join {{ source('settings', 'scorecard') }} as card
 cross join {{ source('settings', 'refresh') }} as refresh
 left join points on contacts.contact_id = points.contact_id
 left join balances on contacts.contact_id = balances.contact_id
+left join fit on contacts.contact_id = fit.contact_id
 left join touches on contacts.contact_id = touches.contact_id
