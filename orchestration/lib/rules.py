@@ -303,7 +303,9 @@ def prepare_rules(
     happen in the past.
     """
     rules, problems = read_rules(workspace, catalogue)
-    last = con.execute(f"select max(coalesce(recorded_at, occurred_at)) from raw.{TABLE} where rule_id is not null").fetchall()
+    last = con.execute(
+        f"select max(coalesce(recorded_at, occurred_at)) from raw.{TABLE} where rule_id is not null"
+    ).fetchall()
     looks_back = as_of_at < max(last[0][0] or BEGINNING, last_change_at(workspace))
     if looks_back:
         write_rules(con, [], {}, as_of_at)
@@ -391,7 +393,8 @@ def ensure_relations(con: duckdb.DuckDBPyConnection) -> None:
         there = {
             column
             for (column,) in con.execute(
-                "select column_name from information_schema.columns where table_schema = ? and table_name = ?", [schema, table]
+                "select column_name from information_schema.columns where table_schema = ? and table_name = ?",
+                [schema, table],
             ).fetchall()
         }
         if not needed <= there:
@@ -485,7 +488,8 @@ def _events(rule: Rule) -> Any:
         moment = exp.Add(this=moment, expression=days)
     known = exp.Greatest(this=touchpoint("known_at"), expressions=[moment.copy()])
     source_and_id = exp.DPipe(
-        this=exp.DPipe(this=touchpoint("source"), expression=exp.Literal.string(":")), expression=touchpoint("touchpoint_id")
+        this=exp.DPipe(this=touchpoint("source"), expression=exp.Literal.string(":")),
+        expression=touchpoint("touchpoint_id"),
     )
     assert rule.event is not None
     return (

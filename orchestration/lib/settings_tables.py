@@ -61,6 +61,12 @@ RULE_TABLES = {
     "known_at timestamp",
     "condition_attributes": "attribute varchar",
 }
+#: Written by `segments`, on its own.
+SEGMENT_TABLES = {
+    "segments": "segment varchar, title varchar, description varchar, rank_by varchar, most bigint, condition_text varchar, "
+    "definition_hash varchar",
+    "segment_matches": "account_id varchar, segment varchar",
+}
 _TABLES = {
     "refresh": "as_of_at timestamp, as_of_date date, currency varchar, is_customer_by_flag boolean, "
     "is_customer_by_won_deal boolean",
@@ -92,6 +98,7 @@ _TABLES = {
     "holdout": "holdout_name varchar, share_pct double, hash_below varchar, since_at timestamp",
     "public_email_domains": "domain varchar, kind varchar",
     **RULE_TABLES,
+    **SEGMENT_TABLES,
     **CARD_TABLES,
 }
 _Rows = dict[str, list[tuple[Any, ...]]]
@@ -138,7 +145,7 @@ def write_settings(
             ).fetchall()
         }
         for name, columns in _TABLES.items():
-            if name in RULE_TABLES and name in there:
+            if name in {**RULE_TABLES, **SEGMENT_TABLES} and name in there:
                 continue
             con.execute(f"create or replace table settings.{name} ({columns})")
             _insert(con, name, columns, rows[name])

@@ -72,3 +72,12 @@ def is_writer_active(workspace: Workspace) -> bool:
             return False
     except UserError:
         return True
+
+
+def drop_relation(con: duckdb.DuckDBPyConnection, schema: str, name: str) -> None:
+    """Drop a table or a view, whichever it is; nothing where there is none."""
+    kinds = con.execute(
+        "select table_type from information_schema.tables where table_schema = ? and table_name = ?", [schema, name]
+    ).fetchall()
+    for (kind,) in kinds:
+        con.execute(f"drop {'view' if kind == 'VIEW' else 'table'} {schema}.{name}")

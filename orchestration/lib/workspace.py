@@ -52,6 +52,11 @@ class Workspace:
         return self.home / "sources.yml"
 
     @property
+    def segments(self) -> Path:
+        """The user's segments, one file each."""
+        return self.home / "segments"
+
+    @property
     def rules(self) -> Path:
         """The folder with a file per rule."""
         return self.home / "rules"

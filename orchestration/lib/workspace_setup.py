@@ -58,12 +58,21 @@ def create_workspace(workspace: Workspace, *, extra_criteria: str = "") -> list[
     contracts = load_contracts(SOURCE_CONTRACTS)
     for contract in contracts.values():
         (workspace.inbox / contract.source / contract.table).mkdir(parents=True, exist_ok=True)
-    for directory in (workspace.rules, workspace.landing, workspace.marts, workspace.mlflow, workspace.dagster, workspace.dbt):
+    for directory in (
+        workspace.rules,
+        workspace.segments,
+        workspace.landing,
+        workspace.marts,
+        workspace.mlflow,
+        workspace.dagster,
+        workspace.dbt,
+    ):
         directory.mkdir(parents=True, exist_ok=True)
     texts = {
         workspace.scorecard_file: (TEMPLATES / "scorecard.yml").read_text(encoding="utf-8") + extra_criteria,
         workspace.sources_file: DEFAULT_SOURCES_YML,
         workspace.rules / "example.yml": (TEMPLATES / "rule.yml").read_text(encoding="utf-8"),
+        workspace.segments / "example.yml": (TEMPLATES / "segment.yml").read_text(encoding="utf-8"),
         workspace.dagster / "dagster.yaml": DAGSTER_YAML,
     }
     written = []

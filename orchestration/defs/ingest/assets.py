@@ -15,6 +15,7 @@ from orchestration.lib.contracts import Contract, load_contracts
 from orchestration.lib.moments import parse_moment
 from orchestration.lib.rules import prepare_rules, rule_catalogue
 from orchestration.lib.scorecard_settings import read_scorecard_settings
+from orchestration.lib.segments import prepare_segments
 from orchestration.lib.settings_tables import write_settings
 from orchestration.lib.signals import known_signals
 from orchestration.lib.sources import read_sources
@@ -110,7 +111,7 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
         owners=OWNERS,
         kinds={"duckdb"},
         deps=[raw_key(name) for name in contracts],
-        description="scorecard.yml and the rules as tables, and the moment that this refresh describes",
+        description="scorecard.yml, rules and segments as tables, and the moment that this refresh describes",
     )
     def scoring_settings(
         context: dg.AssetExecutionContext,
@@ -125,8 +126,9 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
         with open_warehouse(home) as connection:
             write_settings(connection, settings, active_card(home), as_of_at, shadow_cards(home))
             rule_count, refused = prepare_rules(connection, home, as_of_at, rule_catalogue())
-        for problem in refused:
-            context.log.error(f"refused, the other rules run: {problem}")
+            segment_count, refused_segments = prepare_segments(connection, home)
+        for problem in [*refused, *refused_segments]:
+            context.log.error(f"refused, the others run: {problem}")
         context.log.info(f"as of {as_of_at:%Y-%m-%d %H:%M:%S} UTC")
         return dg.MaterializeResult(
             metadata={
@@ -134,6 +136,8 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
                 "criteria": len(settings.criteria),
                 "rules": rule_count,
                 "rules_refused": "\n".join(refused) or "none",
+                "segments": segment_count,
+                "segments_refused": "\n".join(refused_segments) or "none",
             }
         )
 

@@ -24,7 +24,7 @@ def build_publish_assets(contracts: Mapping[str, Contract], marts: Sequence[dg.A
         group_name="publish",
         owners=["team:marketing-operations"],
         kinds={"duckdb"},
-        deps=[*marts, "rule_firings"],
+        deps=[*marts, "rule_firings", "segment_changes_landed"],
         description="marts/current/scoring.duckdb: all marts of one refresh, read-only, swapped in whole",
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=FAIL_WINDOW, warn_window=WARN_WINDOW),
     )

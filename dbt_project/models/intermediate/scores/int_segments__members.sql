@@ -1,0 +1,58 @@
+-- For whom the condition of each segment holds. The view is made from the files at each refresh; its SQL may read these:
+-- depends_on: {{ ref('int_accounts') }} {{ ref('int_account_attributes') }} {{ ref('int_accounts__scored') }}
+-- depends_on: {{ ref('int_contacts') }} {{ ref('int_spine__contacts') }} {{ ref('int_contacts__points') }}
+-- depends_on: {{ ref('int_touchpoints') }} {{ ref('stg_web__events') }}
+--
+-- An account that must not be written to is in no segment, nor one that is held out of the ranking: an export would undo both.
+with matches as (
+    select
+        matched.segment,
+        matched.account_id
+    from {{ source('settings', 'segment_matches') }} as matched
+    inner join {{ ref('int_accounts__states') }} as states on matched.account_id = states.account_id
+    inner join {{ ref('int_accounts') }} as accounts on matched.account_id = accounts.account_id
+    where states.state <> 'suppressed' and not accounts.is_holdout
+),
+
+valued as (
+    select
+        matches.segment,
+        matches.account_id,
+        segments.rank_by,
+        segments.most,
+        scored.win_probability,
+        scored.expected_value,
+        row_number() over (
+            partition by matches.segment
+            order by scored.win_probability desc nulls last, scored.total_points desc nulls last, matches.account_id
+        ) as likelihood_rank,
+        row_number() over (
+            partition by matches.segment order by scored.expected_value desc nulls last, matches.account_id
+        ) as value_rank
+    from matches
+    inner join {{ source('settings', 'segments') }} as segments on matches.segment = segments.segment
+    inner join {{ ref('scored_accounts') }} as scored on matches.account_id = scored.account_id
+),
+
+ranked as (
+    select
+        valued.*,
+        row_number() over (
+            partition by valued.segment
+            order by
+                case valued.rank_by
+                    when 'expected_value' then valued.value_rank
+                    when 'both' then valued.likelihood_rank + valued.value_rank
+                    else valued.likelihood_rank
+                end,
+                valued.likelihood_rank
+        ) as rank_no
+    from valued
+)
+
+select
+    segment,
+    account_id,
+    cast(rank_no as bigint) as rank_no
+from ranked
+where most is null or rank_no <= most
