@@ -417,7 +417,9 @@ class _Checker:
             return None
         rules = document.get("rules")
         if not isinstance(rules, list | tuple) or not rules:
-            self.fail(where, "rules must be a list of at least one rule or group: an empty group would hold for everybody")
+            self.fail(
+                where, "rules must be a list of at least one rule or group: an empty group would hold for everybody"
+            )
             return None
         nodes = []
         for number, rule in enumerate(rules, 1):
@@ -548,7 +550,9 @@ class _Checker:
         known = elements.fields["signal"].values
         if signal not in known:
             near = difflib.get_close_matches(signal, known, 3)
-            self.fail(where, "there is no such signal" + (f"; did you mean {' or '.join(near)}?" if near else ""), signal)
+            self.fail(
+                where, "there is no such signal" + (f"; did you mean {' or '.join(near)}?" if near else ""), signal
+            )
             return None
         value = document.get("value")
         asked = {"within_days": value} if not isinstance(value, Mapping) else dict(value)
@@ -638,7 +642,9 @@ class _Checker:
         near = difflib.get_close_matches(name, known, 3)
         if near:
             return f"; did you mean {' or '.join(near)}?"
-        return "; a column of your own is called custom.<column>" if within is None else f"; there are {', '.join(known)}"
+        return (
+            "; a column of your own is called custom.<column>" if within is None else f"; there are {', '.join(known)}"
+        )
 
 
 def _text_value(value: Any) -> str:
@@ -786,7 +792,8 @@ def _matching_expression(node: Matching) -> exp.Expression:
     compare = {"atLeast": exp.GTE, "atMost": exp.LTE, "exactly": exp.EQ}[node.mode]
     # Some engines give null and not zero for a count over nothing.
     return compare(
-        this=exp.Coalesce(this=count, expressions=[exp.Literal.number(0)]), expression=exp.Literal.number(node.threshold)
+        this=exp.Coalesce(this=count, expressions=[exp.Literal.number(0)]),
+        expression=exp.Literal.number(node.threshold),
     )
 
 

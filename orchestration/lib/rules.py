@@ -247,8 +247,11 @@ def last_change_at(workspace: Workspace) -> datetime:
     return max(moments, default=BEGINNING)
 
 
-def next_version(rule: Rule, as_of_at: datetime) -> RuleVersion:
-    """The version that the rule would get if it were seen now: for previews."""
+def version_of(workspace: Workspace, rule: Rule, as_of_at: datetime) -> RuleVersion:
+    """The version of a rule that runs already, or the one that it would get if a refresh saw it now. Lands nothing."""
+    history = _landed_versions(workspace).get(rule.rule_id, [])
+    if history and history[-1]["definition_hash"] == rule.definition_hash:
+        return _version(history[-1])
     return _version(_new_version(rule, 0, as_of_at))
 
 
@@ -303,7 +306,9 @@ def prepare_rules(
     happen in the past.
     """
     rules, problems = read_rules(workspace, catalogue)
-    last = con.execute(f"select max(coalesce(recorded_at, occurred_at)) from raw.{TABLE} where rule_id is not null").fetchall()
+    last = con.execute(
+        f"select max(coalesce(recorded_at, occurred_at)) from raw.{TABLE} where rule_id is not null"
+    ).fetchall()
     looks_back = as_of_at < max(last[0][0] or BEGINNING, last_change_at(workspace))
     if looks_back:
         write_rules(con, [], {}, as_of_at)
@@ -391,7 +396,8 @@ def ensure_relations(con: duckdb.DuckDBPyConnection) -> None:
         there = {
             column
             for (column,) in con.execute(
-                "select column_name from information_schema.columns where table_schema = ? and table_name = ?", [schema, table]
+                "select column_name from information_schema.columns where table_schema = ? and table_name = ?",
+                [schema, table],
             ).fetchall()
         }
         if not needed <= there:
@@ -485,7 +491,8 @@ def _events(rule: Rule) -> Any:
         moment = exp.Add(this=moment, expression=days)
     known = exp.Greatest(this=touchpoint("known_at"), expressions=[moment.copy()])
     source_and_id = exp.DPipe(
-        this=exp.DPipe(this=touchpoint("source"), expression=exp.Literal.string(":")), expression=touchpoint("touchpoint_id")
+        this=exp.DPipe(this=touchpoint("source"), expression=exp.Literal.string(":")),
+        expression=touchpoint("touchpoint_id"),
     )
     assert rule.event is not None
     return (

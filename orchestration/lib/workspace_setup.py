@@ -58,7 +58,14 @@ def create_workspace(workspace: Workspace, *, extra_criteria: str = "") -> list[
     contracts = load_contracts(SOURCE_CONTRACTS)
     for contract in contracts.values():
         (workspace.inbox / contract.source / contract.table).mkdir(parents=True, exist_ok=True)
-    for directory in (workspace.rules, workspace.landing, workspace.marts, workspace.mlflow, workspace.dagster, workspace.dbt):
+    for directory in (
+        workspace.rules,
+        workspace.landing,
+        workspace.marts,
+        workspace.mlflow,
+        workspace.dagster,
+        workspace.dbt,
+    ):
         directory.mkdir(parents=True, exist_ok=True)
     texts = {
         workspace.scorecard_file: (TEMPLATES / "scorecard.yml").read_text(encoding="utf-8") + extra_criteria,
