@@ -70,7 +70,7 @@ def test_rule(workspace: Workspace, rule: str, account: str | None) -> None:
 
     RULE is its name, or the path of a file.
     """
-    from orchestration.lib.rule_trials import preview_rule, check_parts
+    from orchestration.lib.rule_trials import check_parts, preview_rule
 
     found = _find(workspace.require(), rule)
     out = screens.console()
