@@ -15,6 +15,7 @@ import duckdb
 from orchestration.lib.conditions import DIALECT, Comparison, Group, Node, attributes_of, expression_of
 from orchestration.lib.dbt_runner import DbtRunner
 from orchestration.lib.errors import UserError
+from orchestration.lib.ledger import COLUMNS, TABLE
 from orchestration.lib.marts_reader import rows
 from orchestration.lib.preview import rolled_back, run_models
 from orchestration.lib.rules import DUE, Rule, ensure_relations, matches_of, version_of, write_rules
@@ -95,6 +96,7 @@ def preview_rule(workspace: Workspace, rule: Rule, say: Callable[[str], None]) -
     models = _attribute_models(workspace, rule)
     with open_warehouse(workspace) as con, rolled_back(con):
         as_of_at = _ready(con, rule, models)
+        _settle(con, as_of_at)
         before = {row["account_id"]: row["points"] for row in rows(con, _balances())}
         write_rules(con, [rule], {rule.rule_id: version_of(workspace, rule, as_of_at)}, as_of_at, in_transaction=True)
         run_models(con, ledger)
@@ -155,6 +157,17 @@ def _ready(con: duckdb.DuckDBPyConnection, rule: Rule, models: list[Any]) -> dat
             con.execute("insert into settings.condition_attributes values (?)", [name])
         run_models(con, models)
     return con.execute("select max(as_of_at) from settings.refresh").fetchall()[0][0]
+
+
+def _settle(con: duckdb.DuckDBPyConnection, as_of_at: datetime) -> None:
+    """Load what the last refresh made its rules do: it was landed after the tables had been loaded."""
+    columns = ", ".join(COLUMNS)
+    con.execute(
+        f"insert into raw.{TABLE} ({columns}, _key_hash, _row_hash, _file, _row, _arrived_at) "
+        f"select {columns}, hash(adjustment_id) // 2, 0, 'firings', row_number() over (), ? from {DUE} "
+        f"where adjustment_id not in (select adjustment_id from raw.{TABLE})",
+        [as_of_at],
+    )
 
 
 def _add_parts(

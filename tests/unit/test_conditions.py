@@ -94,7 +94,7 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
             ("email", "3", "email_clicked", datetime(2026, 5, 1), datetime(2026, 5, 1), "cyd", "bolt", "c1"),
             ("web", "4", "download", datetime(2026, 6, 1), datetime(2026, 7, 1), "cyd", "bolt", None),
         )
-        add("staging.stg_web__events", ("3", "https://a.de/x", "contact", None))
+        add("staging.stg_web__events", ("3", "/x", "contact", None))
         yield con
 
 
