@@ -33,6 +33,7 @@ COMMANDS = {
     "loads": ("orchestration.cli.show", "Show what became of every file, and the rows in quarantine."),
     "adjust": ("orchestration.cli.adjust", "Add, subtract or set points of an account or contact, with a reason."),
     "adjustments": ("orchestration.cli.adjust", "Show the ledger of an account, or take an operation back."),
+    "rules": ("orchestration.cli.rules", "List, test and preview the rules that give points."),
     "benchmark": ("orchestration.cli.benchmark", "Measure time and memory against one hand-written script."),
 }
 

@@ -113,6 +113,8 @@ class Field:
     ----------
     column : of the row itself, or of the lookup's relation; of type "micro" in millionths.
     values : all values that there are; empty = any.
+    is_spelled_so : the column has the letters of `values`, small and capital, so that it can be compared as it is: making letters
+        small costs more than comparing them.
     attribute : the account attribute that has to be computed for it; None = nothing has to.
     """
 
@@ -122,7 +124,7 @@ class Field:
     lookup: Lookup | None = None
     values: tuple[str, ...] = ()
     attribute: str | None = None
-    description: str = ""
+    is_spelled_so: bool = False
 
     @property
     def operators(self) -> tuple[str, ...]:
@@ -195,7 +197,9 @@ def condition_catalogue(contracts: Mapping[str, Contract], segments: Mapping[str
         },
     }.items():
         lookup = Lookup(f"intermediate.{relation}", "account_id", "account_id")
-        found += [Field(name, kind, name, lookup, _KNOWN_VALUES.get(name, ())) for name, kind in columns.items()]  # type: ignore[arg-type]
+        for name, kind in columns.items():
+            known_values = _KNOWN_VALUES.get(name, ())
+            found.append(Field(name, kind, name, lookup, known_values, is_spelled_so=bool(known_values)))  # type: ignore[arg-type]
     found.append(
         Field("account_age_days", "age", "created_at", Lookup("intermediate.int_accounts", "account_id", "account_id"))
     )
@@ -208,8 +212,8 @@ def condition_catalogue(contracts: Mapping[str, Contract], segments: Mapping[str
     of_contact.append(Field("is_unsubscribed", "boolean", "is_unsubscribed", person))
     page = Lookup("staging.stg_web__events", "event_id", "touchpoint_id", only=(("source", "web"),))
     of_touchpoint = [
-        Field("signal", "text", "signal", values=tuple(sorted(known_signals(contracts)))),
-        Field("source", "text", "source", values=("web", "email", "social", "activity", "campaign", "survey")),
+        Field("signal", "text", "signal", values=tuple(sorted(known_signals(contracts))), is_spelled_so=True),
+        Field("source", "text", "source", values=_TOUCHPOINT_SOURCES, is_spelled_so=True),
         Field("campaign_id", "text", "campaign_id"),
         Field("contact_id", "text", "contact_id"),
         Field("occurred_at", "timestamp", "occurred_at"),
@@ -234,6 +238,7 @@ def condition_catalogue(contracts: Mapping[str, Contract], segments: Mapping[str
     )
 
 
+_TOUCHPOINT_SOURCES = ("web", "email", "social", "activity", "campaign", "survey")
 _KNOWN_VALUES: Mapping[str, tuple[str, ...]] = {
     "state": ("scored", "no data", "suppressed", "disqualified", "customer"),
     "fit_grade": GRADES,
@@ -421,7 +426,7 @@ class _Checker:
                 where, "rules must be a list of at least one rule or group: an empty group would hold for everybody"
             )
             return None
-        nodes = []
+        nodes: list[Node | None] = []
         for number, rule in enumerate(rules, 1):
             place = f"{where}, rule {number}"
             if isinstance(rule, Mapping) and "rules" in rule:
@@ -514,7 +519,10 @@ class _Checker:
             if problem:
                 self.fail(where, f"not a regular expression: {problem}", typed)
                 return None
-        elif found.values and operator in _EQUAL and typed.lower() not in {known.lower() for known in found.values}:
+        elif found.values and operator in _EQUAL:
+            spelled = {known.lower(): known for known in found.values}
+            if typed.lower() in spelled:
+                return spelled[typed.lower()] if found.is_spelled_so else typed
             near = difflib.get_close_matches(typed, found.values, 1)
             few = f"one of {', '.join(found.values)}" if len(found.values) <= 16 else "one that there is"
             self.fail(where, f"the value must be {few}" + (f"; did you mean {near[0]}?" if near else ""), typed)
@@ -789,7 +797,7 @@ def _matching_expression(node: Matching) -> exp.Expression:
     if node.mode == "none" or (node.mode, node.threshold) == ("atMost", 0):
         return exp.Not(this=_exists(source, conditions))
     count = exp.select(exp.Count(this=exp.Star())).from_(source).where(exp.and_(*conditions)).subquery()
-    compare = {"atLeast": exp.GTE, "atMost": exp.LTE, "exactly": exp.EQ}[node.mode]
+    compare: Any = {"atLeast": exp.GTE, "atMost": exp.LTE, "exactly": exp.EQ}[node.mode]
     # Some engines give null and not zero for a count over nothing.
     return compare(
         this=exp.Coalesce(this=count, expressions=[exp.Literal.number(0)]),
@@ -800,17 +808,20 @@ def _matching_expression(node: Matching) -> exp.Expression:
 def _predicate(node: Comparison, column: Any) -> Any:
     from sqlglot import exp
 
-    kind, operator, value = node.field.type, node.operator, node.value
+    kind: str = node.field.type
+    operator, value = node.operator, node.value
     if kind == "age":
         return _age_predicate(operator, value, column)
     if kind in ("text", "custom"):
         if operator == "matches":
             return exp.RegexpLike(this=column, expression=exp.Literal.string(f"(?i){value}"))
-        column = exp.Lower(this=column)
+        is_spelled_so = node.field.is_spelled_so and operator in _EQUAL
+        kind = "spelled" if is_spelled_so else "text"
+        column = column if is_spelled_so else exp.Lower(this=column)
     literals = [_literal(kind, item) for item in (value if isinstance(value, tuple) else (value,))]
     first = literals[0]
     if operator in ("in", "notIn"):
-        found = exp.In(this=column, expressions=literals)
+        found: Any = exp.In(this=column, expressions=literals)
         return exp.Not(this=found) if operator == "notIn" else found
     if operator in ("between", "notBetween"):
         found = exp.Between(this=column, low=first, high=literals[1])
@@ -852,6 +863,8 @@ def _literal(kind: str, value: Any) -> Any:
         return exp.Boolean(this=value)
     if kind == "timestamp":
         return exp.cast(exp.Literal.string(value.isoformat(sep=" ")), "timestamp")
+    if kind == "spelled":
+        return exp.Literal.string(value)
     # The engine's own lower case, for the column's letters were made small by it too.
     return exp.Lower(this=exp.Literal.string(str(value)))
 

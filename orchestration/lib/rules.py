@@ -247,17 +247,19 @@ def last_change_at(workspace: Workspace) -> datetime:
     return max(moments, default=BEGINNING)
 
 
-def next_version(rule: Rule, as_of_at: datetime) -> RuleVersion:
-    """The version that the rule would get if it were seen now: for previews."""
+def version_of(workspace: Workspace, rule: Rule, as_of_at: datetime) -> RuleVersion:
+    """The version of a rule that runs already, or the one that it would get if a refresh saw it now. Lands nothing."""
+    history = _landed_versions(workspace).get(rule.rule_id, [])
+    if history and history[-1]["definition_hash"] == rule.definition_hash:
+        return _version(history[-1])
     return _version(_new_version(rule, 0, as_of_at))
 
 
 def _new_version(rule: Rule, number: int, as_of_at: datetime) -> dict[str, Any]:
     effective = rule.definition.effective
-    if effective == "now":
-        since = as_of_at
-    else:
-        since = BEGINNING if effective == "always" else _moment(effective.since)
+    since = (
+        {"now": as_of_at, "always": BEGINNING}[effective] if isinstance(effective, str) else _moment(effective.since)
+    )
     return {
         "rule_id": rule.rule_id,
         "rule_version": f"v{number}" if number else "preview",
@@ -482,11 +484,12 @@ def _events(rule: Rule) -> Any:
     def touchpoint(name: str) -> Any:
         return exp.column(name, table="touchpoints")
 
-    moment: Any = touchpoint("occurred_at")
+    # What is known is never known before it happened, so without a delay the column itself will do, which engines can look up.
+    moment, known = touchpoint("occurred_at"), touchpoint("known_at")
     if rule.definition.delay_days:
         days = exp.Interval(this=exp.Literal.string(str(rule.definition.delay_days)), unit=exp.Var(this="DAY"))
         moment = exp.Add(this=moment, expression=days)
-    known = exp.Greatest(this=touchpoint("known_at"), expressions=[moment.copy()])
+        known = exp.Greatest(this=known, expressions=[moment.copy()])
     source_and_id = exp.DPipe(
         this=exp.DPipe(this=touchpoint("source"), expression=exp.Literal.string(":")),
         expression=touchpoint("touchpoint_id"),

@@ -1,0 +1,130 @@
+"""Points by people and by rules, from the command line through real refreshes to the published ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from orchestration.cli.main import main
+from orchestration.lib.marts_reader import open_marts, rows
+from orchestration.lib.workspace import Workspace
+from tests.conftest import Company
+
+LARGE = """
+title: Large and known to buy
+operation: add
+points: 12
+conditions:
+  combinator: and
+  rules:
+    - {field: employees, operator: ">=", value: 200}
+    - {field: state, operator: "=", value: scored}
+"""
+FORMS = """
+title: Filled in a form
+operation: add
+points: 5
+how_often: every_event
+cap: 12
+effective: {from: 2026-05-01}
+event:
+  rules: [{field: signal, operator: "=", value: form_submission}]
+"""
+
+
+def run(workspace: Workspace, *arguments: str) -> str:
+    result = CliRunner().invoke(main, ["--home", str(workspace.home), *arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def company(demo: Company, refresh: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The demo company with two rules, and one that is refused, as of now."""
+    workspace = demo.copy(tmp_path_factory.mktemp("ruled") / "workspace")
+    workspace.rules.mkdir(exist_ok=True)
+    for name, text in {"large": LARGE, "forms": FORMS, "typo": LARGE.replace("employees", "emploees")}.items():
+        (workspace.rules / f"{name}.yml").write_text(text, encoding="utf-8")
+    refresh(workspace)
+    return workspace
+
+
+def test_rules_and_adjustments__through_the_command_line(company: Workspace, refresh: Callable[..., Any]) -> None:
+    with open_marts(company) as con:
+        ((as_of_at,),) = con.execute("select as_of_at from publication").fetchall()
+        account = rows(con, "select * from scored_accounts where adjustment_points = 12 order by rank limit 1")[0]
+        contact = rows(con, "select * from scored_contacts where engagement_points is not null order by 1 limit 1")[0]
+        by_form = rows(
+            con,
+            "select ledger.account_id, sum(points_applied) as points from score_ledger as ledger where source = 'form' group by 1",
+        )
+        unsummed = rows(
+            con,
+            "select accounts.account_id from scored_accounts as accounts left join (select account_id, sum(points_applied) as points "
+            "from score_ledger group by account_id) as ledger using (account_id) where state = 'scored' "
+            "and total_points <> fit_points + engagement_points + coalesce(ledger.points, 0)",
+        )
+    assert unsummed == []
+    assert by_form
+    assert max(row["points"] for row in by_form) <= 12
+
+    listed = run(company, "rules", "list")
+    assert "Large and known to buy" in listed
+    assert "'emploees': there is no such field; did you mean employees?" in listed
+    tested = run(company, "rules", "test", "large", "--account", account["account_id"])
+    assert "holds for" in tested
+    assert "yes  employees >= 200 (it is" in tested
+    # It has fired for everybody whom it holds for, so nothing is left to do.
+    assert "0 would gain 0 points, 0 would lose 0" in run(company, "rules", "preview", "large")
+
+    run(company, "adjust", account["account_id"], "set", "40", "--note", "a strategic account", "--title", "Strategic")
+    run(company, "adjust", "--contact", contact["contact_id"], "subtract", "3", "--note", "left the company")
+    # Fewer points, from May on: what the old version gave since is taken back.
+    (company.rules / "forms.yml").write_text(FORMS.replace("points: 5", "points: 2"), encoding="utf-8")
+    expected = run(company, "rules", "preview", "forms")
+    refresh(company)
+    with open_marts(company) as con:
+        after = rows(con, "select * from scored_accounts where account_id = ?", [account["account_id"]])[0]
+        person = rows(con, "select * from scored_contacts where contact_id = ?", [contact["contact_id"]])[0]
+        (changed,) = rows(
+            con,
+            "select sum(case when operation = 'void' then 1 else 0 end) as voids, "
+            "max(case when rule_version = 'v2' then points_applied end) as most from score_ledger where rule_id = 'forms'",
+        )
+        key = rows(
+            con,
+            "select ledger_id from score_ledger where account_id = ? and operation = 'set'",
+            [account["account_id"]],
+        )[0]
+    assert after["adjustment_points"] == 40
+    assert person["adjustment_points"] == -3
+    assert person["total_points"] == person["engagement_points"] - 3
+    assert changed["voids"] > 0
+    assert changed["most"] == 2
+    assert f"{len(by_form)} would lose" in expected
+
+    assert "a strategic account" in run(company, "adjustments", account["account_id"])
+    assert "balance 12" in run(company, "adjustments", account["account_id"], "--at", as_of_at.isoformat())
+    run(company, "adjustments", "delete", key["ledger_id"][:10], "--note", "it was another company")
+    # A new warehouse from the landing zone: the same ledger, but for what has been said since.
+    refresh(company, full=True)
+    with open_marts(company) as con:
+        again = rows(con, "select * from scored_accounts where account_id = ?", [account["account_id"]])[0]
+        history = rows(
+            con,
+            "select operation, entry_status from score_ledger where account_id = ? and rule_id is null order by entry_no",
+            [account["account_id"]],
+        )
+    assert again["adjustment_points"] == 12
+    assert [(row["operation"], row["entry_status"]) for row in history] == [("set", "voided"), ("void", "void")]
+
+
+def test_example_rule__stands_in_a_new_workspace(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    run(workspace, "init")
+    assert "There are no rules yet" in run(workspace, "rules", "list")
+    assert "touchpoints.form_name" in run(workspace, "rules", "fields")
