@@ -55,7 +55,9 @@ def handoffs(workspace: Workspace, overdue: bool, top: int) -> None:
 @click.command()
 @click.argument("account")
 @click.argument("decision", type=click.Choice(list(_DECISIONS)))
-@click.option("--note", required=True, help="The reason; marketing reads it beside the cell that the account came from.")
+@click.option(
+    "--note", required=True, help="The reason; marketing reads it beside the cell that the account came from."
+)
 @click.pass_obj
 def handoff(workspace: Workspace, account: str, decision: str, note: str) -> None:
     """Accept an account that was handed over to sales, or send it back. Counts from the next refresh on."""

@@ -20,7 +20,11 @@ from orchestration.lib.workspace import Workspace
 @click.command()
 @click.argument("account", required=False)
 @click.option(
-    "--since", default="yesterday", show_default=True, metavar="DAY", help="yesterday, last-week or a date: from its end."
+    "--since",
+    default="yesterday",
+    show_default=True,
+    metavar="DAY",
+    help="yesterday, last-week or a date: from its end.",
 )
 @click.option("--top", default=20, show_default=True, type=click.IntRange(1, 1000), help="How many accounts.")
 @click.pass_obj

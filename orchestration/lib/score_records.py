@@ -165,9 +165,7 @@ def _land(workspace: Workspace, file: Path, as_of_at: datetime, records: Sequenc
             [as_of_at.date()],
         )
     form = "whole" if is_whole else "delta"
-    landed = land_document(
-        workspace, SCORE_RECORDS, f"{form}-{as_of_at:{_MOMENT}}.parquet", building.read_bytes()
-    )
+    landed = land_document(workspace, SCORE_RECORDS, f"{form}-{as_of_at:{_MOMENT}}.parquet", building.read_bytes())
     building.unlink()
     return next(record for record in score_records(workspace) if record.file == landed)
 

@@ -611,7 +611,9 @@ def matrix_limits(settings: ScorecardSettings, card: Card, accounts: pd.DataFram
     grade_limits = [grades.A, grades.B, grades.C]
     level_limits = [levels.level_1, levels.level_2, levels.level_3]
 
-    def least(model: Grades | Levels, limits: list[float], points: list[int], labels: tuple[str, ...]) -> dict[str, int]:
+    def least(
+        model: Grades | Levels, limits: list[float], points: list[int], labels: tuple[str, ...]
+    ) -> dict[str, int]:
         if model.method == "points":
             return {label: math.ceil(limit) for label, limit in zip(labels, limits, strict=False)}
         shares = accumulate(limits)
