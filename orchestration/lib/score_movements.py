@@ -86,7 +86,7 @@ def movers(con: duckdb.DuckDBPyConnection, since: date, limit: int) -> list[dict
         with by_criterion as (
             select account_id, criterion, sum(change_points) as points,
                 string_agg(distinct reason, ', ' order by reason) as reason
-            from score_changes where change_date > $since
+            from score_changes where change_date > $1
             group by account_id, criterion having sum(change_points) <> 0
         ),
         moved as (
@@ -103,12 +103,12 @@ def movers(con: duckdb.DuckDBPyConnection, since: date, limit: int) -> list[dict
         left join scored_accounts as accounts on moved.account_id = accounts.account_id
         left join score_history as earlier
             on moved.account_id = earlier.account_id
-            and earlier.from_date <= $since and coalesce(earlier.until_date > $since, true)
+            and earlier.from_date <= $1 and coalesce(earlier.until_date > $1, true)
         where change_points <> 0
         order by abs(change_points) desc, moved.account_id
-        limit $limit
+        limit $2
         """,
-        {"since": since, "limit": limit},
+        [since, limit],
     )
 
 

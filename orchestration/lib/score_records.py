@@ -193,7 +193,7 @@ _DELTA = f"""
     select {_FACT_LIST}, coalesce(changes.points, []) as points
     from marts.score_history as history
     left join (
-        select account_id, list({_POINT} order by criterion) as points
+        select account_id, list({_POINT}) as points
         from marts.score_changes where change_date = $1
         group by account_id
     ) as changes on history.account_id = changes.account_id
@@ -219,7 +219,7 @@ _WHOLE = f"""
     select {_FACT_LIST}, coalesce(listed.points, []) as points
     from marts.score_history as history
     left join (
-        select account_id, list({_POINT} order by criterion) as points from points group by account_id
+        select account_id, list({_POINT}) as points from points group by account_id
     ) as listed on history.account_id = listed.account_id
     where history.until_date is null and (history.state <> 'gone' or history.from_date = $1)
     order by history.account_id

@@ -642,7 +642,7 @@ def read_scorecard_settings(path: Path, signals: Iterable[str]) -> ScorecardSett
             problems.append(
                 f"{path}:{line_of(lines, location)}: criteria.{name}.attribute: {problem} (value: {criterion.attribute!r})"
             )
-    for signal in settings.people.engaged_by:
+    for signal in settings.people.engaged_by if "engaged_by" in settings.people.model_fields_set else ():
         if signal not in known:
             problems.append(
                 f"{path}:{line_of(lines, ('people', 'engaged_by'))}: people.engaged_by: no contract records this signal"

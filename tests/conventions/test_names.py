@@ -105,9 +105,10 @@ def test_models_with_logic__have_a_unit_test() -> None:
         "ftr_accounts__implicit",
         "ftr_deals__explicit",
         "score_matrix",
-        "score_history",
-        "score_changes",
-        "handoffs",
+        "campaign_performance",
+        "win_rate_by_source",
+        "nps",
+        "int_buying_groups",
         "pipeline_forecast",
     }
     assert decided_in <= {test["model"] for test in unit_tests().values()}

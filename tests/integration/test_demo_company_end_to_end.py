@@ -32,7 +32,7 @@ def marts_of(workspace: Workspace, *, without: set[str] = frozenset()) -> dict[s
 
 def test_demo__every_mart_has_rows(demo: Company) -> None:
     empty = {name for name, found in marts_of(demo.workspace).items() if not found}
-    assert empty <= {"quarantined_rows", "score_value_holdout"}, empty
+    assert empty <= {"quarantined_rows", "score_value_holdout", "score_changes"}, empty
 
 
 def test_contributions__sum_to_the_total_of_every_scored_account(demo: Company) -> None:

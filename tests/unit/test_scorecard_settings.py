@@ -275,3 +275,46 @@ def test_key__is_the_same_in_every_process_and_version() -> None:
     """Keys stand in landed cards: if this one changed, every card in use would lose its features."""
     criterion = Criterion.model_validate({"kind": "explicit", "attribute": "employees"})
     assert criterion_key("employees", criterion.definition()) == "employees@801c0092"
+
+
+def test_people__of_near_functions_have_a_share_of_the_points(read: Read) -> None:
+    people = {
+        "functions": {"Purchasing": 10, "it": -3},
+        "near_functions": {"Finance ": {"to": "purchasing", "share_pct": 25}},
+        "seniorities": {"c_level": 7},
+    }
+    assert read(people=people).people.points() == [
+        ("job_function", "purchasing", 10),
+        ("job_function", "it", -3),
+        ("job_function", "finance", 3),
+        ("seniority", "c_level", 7),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"people": {"near_functions": {"hr": {"to": "sales", "share_pct": 50}}}}, "must be one of `functions`"),
+        ({"people": {"engaged_by": ["page_vew"]}}, "did you mean 'page_view'"),
+        ({"handoff": {"action": "sale"}}, "did you mean 'sales'"),
+        (
+            {"matrix": {"next_actions": {"sales": list(CELLS)}, "capacity": {"action": "call", "accounts": 9}}},
+            "no cell has this action",
+        ),
+        (
+            {
+                "matrix": {
+                    "next_actions": {"sales": list(CELLS)},
+                    "capacity": {"action": "sales", "accounts": 9},
+                    "fit_grades": {"method": "points", "A": 9, "B": 5, "C": 1},
+                }
+            },
+            "capacity scales shares",
+        ),
+    ],
+)
+def test_settings__of_people_handoff_and_capacity_name_what_exists(
+    read: Read, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(SettingsError, match=words):
+        read(**changes)

@@ -357,7 +357,8 @@ def test_card__has_segments_pairs_its_calibration_and_evidence(con: duckdb.DuckD
     }, "a pair is made of located bands, not of a feature of its own"
     assert rows(con, "from settings.scorecard_segments") == [("v4", keys["region"], 1, "north")]
     assert rows(
-        con, "select segment, count(*), sum(points), bool_or(is_pinned) from settings.scorecard_bands group by 1"
+        con,
+        "select segment, count(*), sum(points), bool_or(is_pinned) from settings.scorecard_bands group by 1 order by 1",
     ) == [
         ("", 7, 18, False),
         ("north", 7, 63, True),

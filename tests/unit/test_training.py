@@ -15,7 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.lib.scorecard_settings import CELLS, ScorecardSettings, criterion_key
-from orchestration.lib.training import card_spec, definitions_of, least_points_of_share, matrix_limits, read_features
+from orchestration.lib.training import (
+    card_spec,
+    cell_of,
+    definitions_of,
+    least_points_of_share,
+    matrix_limits,
+    read_features,
+)
 
 CRITERIA = {
     "employees": {
@@ -126,6 +133,23 @@ def test_matrix_limits__are_points_as_written_or_shares_of_the_accounts(settings
         "fit_grades": {"A": 21, "B": 10, "C": -5},
         "engagement_levels": {"1": 40, "2": 10, "3": 0},
     }
+
+
+def test_matrix_limits__by_capacity_hand_over_as_many_as_can_be_worked(settings: ScorecardSettings) -> None:
+    """Shares keep their proportions; never more accounts than the capacity, and not far fewer where points are spread."""
+    card = CardOfFixedPoints({"employees": "explicit", "views": "implicit"})
+    numbers = np.random.default_rng(3).integers(-60, 60, (2, 5_000))
+    accounts = pd.DataFrame({"employees": numbers[0], "views": numbers[1]})
+    actions = {"sales": ["A1", "A2", "B1"], "nurture": [cell for cell in CELLS if cell not in ("A1", "A2", "B1")]}
+    for capacity in (1, 120, 900):
+        document = settings.model_dump(by_alias=True, mode="json", exclude={"matrix"})
+        matrix = {"next_actions": actions, "capacity": {"action": "sales", "accounts": capacity}}
+        by_capacity = ScorecardSettings.model_validate({**document, "matrix": matrix})
+        limits = matrix_limits(by_capacity, card, accounts)  # type: ignore[arg-type]
+        cells = [cell_of(limits, fit, views) for fit, views in zip(*numbers.tolist(), strict=True)]
+        handed_over = sum(cell in actions["sales"] for cell in cells)
+        assert 0.7 * capacity - 10 <= handed_over <= capacity
+        assert max(limits["fit_grades"].values()) == limits["fit_grades"]["A"]
 
 
 def test_matrix_limits__without_accounts_grade_nobody_on_a_made_up_limit(settings: ScorecardSettings) -> None:

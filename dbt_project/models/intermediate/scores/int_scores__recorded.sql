@@ -2,7 +2,7 @@
 with numbered as (
     select
         accounts.*,
-        row_number() over (partition by accounts.account_id order by accounts.record_date desc) as newest_first
+        row_number() over (partition by accounts.account_id order by accounts.record_date desc nulls last) as newest_first
     from {{ source('history', 'score_accounts') }} as accounts
     inner join {{ ref('int_score_days') }} as days on accounts.record_date = days.record_date
     where days.is_in_state

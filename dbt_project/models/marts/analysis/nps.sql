@@ -16,7 +16,7 @@ with answers as (
 ranked as (
     select
         answers.*,
-        row_number() over (partition by respondent order by answered_at desc, answer_id desc) as newest_first
+        row_number() over (partition by respondent order by answered_at desc nulls last, answer_id desc nulls last) as newest_first
     from answers
 ),
 

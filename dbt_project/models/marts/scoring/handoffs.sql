@@ -18,7 +18,7 @@ numbered as (
             partition by history.account_id, history.action_from_date order by history.from_date
         ) as first_first,
         row_number() over (
-            partition by history.account_id, history.action_from_date order by history.from_date desc
+            partition by history.account_id, history.action_from_date order by history.from_date desc nulls last
         ) as last_first
     from {{ ref('score_history') }} as history
     cross join rules
@@ -82,7 +82,7 @@ answers as (
         feedback.occurred_at,
         row_number() over (
             partition by entries.account_id, entries.handed_over_date
-            order by feedback.occurred_at desc, feedback.feedback_id desc
+            order by feedback.occurred_at desc nulls last, feedback.feedback_id desc nulls last
         ) as newest_first
     from entries
     inner join survivors on entries.account_id = survivors.surviving_account_id

@@ -35,7 +35,7 @@ points_before as (
         select
             points.*,
             row_number() over (
-                partition by points.account_id, points.criterion order by points.record_date desc
+                partition by points.account_id, points.criterion order by points.record_date desc nulls last
             ) as newest_first
         from {{ source('history', 'score_points') }} as points
         inner join days on points.record_date = days.record_date

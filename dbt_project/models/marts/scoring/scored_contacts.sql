@@ -70,7 +70,7 @@ select
                     partition by contacts.account_id
                     order by
                         coalesce(fit.fit_points, 0) + points.engagement_points + coalesce(balances.points, 0) desc nulls last,
-                        coalesce(fit.fit_points, 0) desc,
+                        coalesce(fit.fit_points, 0) desc nulls last,
                         contacts.contact_id
                 ) as bigint
             )
