@@ -111,6 +111,7 @@ def test_load__makes_all_tables_of_the_design_before_any_file(company):
         ("_file", "varchar"),
         ("_row", "bigint"),
         ("_arrived_at", "timestamp"),
+        ("_is_repeated", "boolean"),
     ]
     for name in CONTRACTS:
         for table in (f"raw.{name}", f"raw.{name}__custom", f"quarantine.{name}"):

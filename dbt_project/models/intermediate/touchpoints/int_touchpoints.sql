@@ -1,87 +1,13 @@
+-- Kept from build to build: only touchpoints that may have changed are made anew (int_touchpoints__changed), the others stay.
+-- The rows as they were are read before they go, in int_touchpoints__before.
+{%- set changed = ref('int_touchpoints__changed') %}
+{%- set before = ref('int_touchpoints__before') %}
 with landed as (
-    select
-        'web' as source,
-        events.event_id as touchpoint_id,
-        events.event_type as signal,
-        events.occurred_at,
-        events.visitor_id,
-        events.contact_id,
-        lower(trim(events.email)) as email,
-        cast(null as {{ dbt.type_string() }}) as account_id,
-        events.campaign_id
-    from {{ ref('stg_web__events') }} as events
-
-    union all
-
-    select
-        'email' as source,
-        event_id as touchpoint_id,
-        'email_' || event_type as signal,
-        occurred_at,
-        cast(null as {{ dbt.type_string() }}) as visitor_id,
-        contact_id,
-        lower(trim(email)) as email,
-        cast(null as {{ dbt.type_string() }}) as account_id,
-        campaign_id
-    from {{ ref('stg_email__events') }}
-
-    union all
-
-    select
-        'social' as source,
-        interaction_id as touchpoint_id,
-        'social_' || interaction_type as signal,
-        occurred_at,
-        cast(null as {{ dbt.type_string() }}) as visitor_id,
-        contact_id,
-        lower(trim(email)) as email,
-        account_id,
-        cast(null as {{ dbt.type_string() }}) as campaign_id
-    from {{ ref('stg_social__interactions') }}
-
-    union all
-
-    select
-        'activity' as source,
-        activity_id as touchpoint_id,
-        activity_type as signal,
-        occurred_at,
-        cast(null as {{ dbt.type_string() }}) as visitor_id,
-        contact_id,
-        cast(null as {{ dbt.type_string() }}) as email,
-        account_id,
-        campaign_id
-    from {{ ref('stg_crm__activities') }}
-    where occurred_at <= {{ as_of_at() }} and not coalesce(is_deleted, false)
-
-    union all
-
-    select
-        'campaign' as source,
-        campaign_id || '/' || contact_id as touchpoint_id,
-        'campaign_' || member_status as signal,
-        responded_at as occurred_at,
-        cast(null as {{ dbt.type_string() }}) as visitor_id,
-        contact_id,
-        cast(null as {{ dbt.type_string() }}) as email,
-        cast(null as {{ dbt.type_string() }}) as account_id,
-        campaign_id
-    from {{ ref('stg_crm__campaign_members') }}
-    where responded_at <= {{ as_of_at() }} and member_status <> 'invited'
-
-    union all
-
-    select
-        'survey' as source,
-        answer_id as touchpoint_id,
-        'nps_answered' as signal,
-        answered_at as occurred_at,
-        cast(null as {{ dbt.type_string() }}) as visitor_id,
-        contact_id,
-        lower(trim(email)) as email,
-        account_id,
-        cast(null as {{ dbt.type_string() }}) as campaign_id
-    from {{ ref('stg_survey__nps_answers') }}
+    select landed.*
+    from {{ ref('int_touchpoints__landed') }} as landed
+    {%- if is_incremental() %}
+    inner join {{ changed }} as changed on landed.touchpoint_key = changed.touchpoint_key
+    {%- endif %}
 ),
 
 contacts as (
@@ -107,6 +33,7 @@ links as (
 identified as (
     select
         landed.source,
+        landed.touchpoint_key,
         landed.touchpoint_id,
         landed.signal,
         landed.occurred_at,
@@ -130,6 +57,7 @@ identified as (
 matched as (
     select
         identified.source,
+        identified.touchpoint_key,
         identified.touchpoint_id,
         identified.signal,
         identified.occurred_at,
@@ -157,6 +85,7 @@ matched as (
 
 select
     source,
+    touchpoint_key,
     touchpoint_id,
     signal,
     occurred_at,
