@@ -38,3 +38,8 @@
 {% macro duckdb__row_key(columns) -%}
     cast(hash({{ columns | join(', ') }}) >> 1 as bigint)
 {%- endmacro %}
+
+{# Whole seconds from one moment to another, negative where the second one is earlier. #}
+{% macro seconds_between(first, last) -%}
+    {{ dbt.datediff(first, last, 'second') }}
+{%- endmacro %}

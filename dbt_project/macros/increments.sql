@@ -62,3 +62,10 @@
     group by {{ columns | join(', ') }}
     having sum(side) <> 0
 {% endmacro %}
+
+{# A condition after others: of a table that is kept, only the groups that are looked at again. #}
+{% macro and_looked_at(key, looked_at) %}
+    {%- if is_incremental() -%}
+    and {{ key }} in (select group_key from {{ looked_at }})
+    {%- endif -%}
+{% endmacro %}

@@ -103,9 +103,19 @@
     Keys of rows that may say something else than at the last build: a row of the key has landed since, or its moment has come.
 
     moment: when a row takes effect. versions_by: for records with versions, when a version does.
-    Result: _key_hash, more than once where it changed in more than one way.
+    columns: of every row of such a key, also of those that no longer count: where it stood before it was corrected.
+    Result: _key_hash and the columns, more than once where a key has more rows or changed in more than one way.
 #}
-{% macro changed_keys(relation, moment, versions_by=none) %}
+{% macro changed_keys(relation, moment, versions_by=none, columns=[]) %}
+    {%- if columns %}
+    select
+        rows_of_key._key_hash
+        {%- for column in columns %},
+        rows_of_key.{{ column }}
+        {%- endfor %}
+    from {{ relation }} as rows_of_key
+    where rows_of_key._key_hash in (select _key_hash from ({{ changed_keys(relation, moment, versions_by) }}) as changed)
+    {%- else %}
     select landed._key_hash
     from {{ relation }} as landed
     inner join {{ source('increment', 'new_files') }} as new_files on landed._file = new_files.file
@@ -122,6 +132,7 @@
     select landed._key_hash
     from {{ relation }} as landed
     where landed._is_repeated and coalesce(landed.{{ versions_by }}, landed._arrived_at) > {{ seen_until() }}
+    {%- endif %}
     {%- endif %}
 {% endmacro %}
 

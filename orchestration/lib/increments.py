@@ -66,8 +66,8 @@ def plan_build(con: duckdb.DuckDBPyConnection, project: str) -> Plan:
         con.execute("create schema if not exists increment")
         for name, columns in _TABLES.items():
             con.execute(f"create table if not exists increment.{name} ({columns})")
-        project = f"{project} {duckdb.__version__}"
-        definitions = _definitions(con)
+        project = f"{project} {duckdb.__version__} {_digest(con, *_BOT_RULES)}"
+        definitions = _digest(con, *_DEFINITIONS)
         last = con.execute("select as_of_at, project, definitions from increment.last_build").fetchone()
         reason = _reason_for_a_full_build(con, last, project)
         for schema, table in COMPARED:
@@ -121,7 +121,7 @@ def _reason_for_a_full_build(
         return "no build has come to its end before"
     seen_until, built_by, _ = last
     if built_by != project:
-        return "the transformations have changed"
+        return "the transformations or the rules for bots have changed"
     (as_of_at,) = con.execute("select as_of_at from settings.refresh").fetchall()[0]
     if as_of_at < seen_until:
         return f"the as-of moment {as_of_at} is before that of the last build, {seen_until}"
@@ -141,14 +141,19 @@ def _reason_for_a_full_build(
     return f"{', '.join(missing)} is missing" if missing else None
 
 
-def _definitions(con: duckdb.DuckDBPyConnection) -> str:
-    """A digest of what makes the value of an implicit criterion. Which card uses it makes no difference."""
+#: Which events are no person's decides which touchpoints there are.
+_BOT_RULES = ("from settings.bots", "from settings.bot_agents order by all")
+#: What makes the value of an implicit criterion. Which card uses it makes no difference.
+_DEFINITIONS = (
+    "select criterion_key, measure, half_life_days, window_days, cap_per_day_milli, cap_per_person_micro "
+    "from settings.criteria where kind = 'implicit' order by all",
+    "select criterion_key, signal, multiplier_milli from settings.criterion_signals order by all",
+    "select half_life_days, count(*), sum(factor_nano) from settings.decay group by half_life_days order by all",
+)
+
+
+def _digest(con: duckdb.DuckDBPyConnection, *queries: str) -> str:
     digest = hashlib.sha256()
-    for query in (
-        "select criterion_key, measure, half_life_days, window_days, cap_per_day_milli, cap_per_person_micro "
-        "from settings.criteria where kind = 'implicit' order by all",
-        "select criterion_key, signal, multiplier_milli from settings.criterion_signals order by all",
-        "select half_life_days, count(*), sum(factor_nano) from settings.decay group by half_life_days order by all",
-    ):
+    for query in queries:
         digest.update(repr(con.execute(query).fetchall()).encode())
     return digest.hexdigest()

@@ -1,4 +1,6 @@
-"""A build that keeps what did not change gives the very tables of a build of everything, whatever arrives and in whatever order."""
+"""A build that keeps what did not change gives the very tables of a build of everything, whatever arrives and in whatever order. Bots
+among it are told from people.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -24,7 +27,7 @@ from orchestration.lib.workspace import Workspace
 
 START = datetime(2026, 6, 30)
 #: What a build says of its own difference to the last one.
-BOOKS = ("__changed", "__before", "__moved", "__last")
+BOOKS = ("__changed", "__before", "__moved", "__last", "__looked_at")
 
 
 class Warehouse:
@@ -41,6 +44,11 @@ class Warehouse:
             self.landed += 1
             with landing_file(self.workspace, table, f"{self.landed}.parquet") as path:
                 duckdb.connect().from_df(pd.DataFrame([record])).write_parquet(str(path))
+
+    def land_frame(self, table: str, frame: pd.DataFrame) -> None:
+        self.landed += 1
+        with landing_file(self.workspace, table, f"{self.landed}.parquet") as path:
+            duckdb.connect().from_df(frame).write_parquet(str(path))
 
     def build(self, as_of_at: datetime, *, full: bool = False) -> Plan:
         settings = read_scorecard_settings(self.workspace.scorecard_file, known_signals(self.contracts))
@@ -83,6 +91,53 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     made = Warehouse(workspace)
     assert made.build(START).is_full
     return made
+
+
+def mail_traffic(emails: list[str], start: datetime, seed: int) -> pd.DataFrame:
+    """Messages to these people, half of them read by people and half followed by a gateway that calls itself a browser.
+
+    A gateway clicks all links within seconds, the unsubscription often among them, right after delivery or a minute later; or, from one
+    network address, one link of each of many messages in a burst. A person opens after a while, reads for some seconds at least before
+    the first click and between clicks, and seldom unsubscribes afterwards. The column `is_gateway` is the truth and is not landed.
+    """
+    chance = np.random.default_rng(seed)
+    rows: list[dict[str, Any]] = []
+
+    def add(
+        kind: str, message: int, seconds: float, is_gateway: bool, link: str | None = None, ip: str | None = None
+    ) -> None:
+        rows.append({"event_id": f"g-{len(rows)}", "occurred_at": start + timedelta(seconds=round(seconds)), "event_type": kind,
+                     "message_id": f"gm-{message}", "email": emails[message % len(emails)], "link_url": link,
+                     "user_agent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64)", "ip_address": ip, "is_gateway": is_gateway})  # fmt: skip
+
+    for message in range(1_200):
+        sent = float(chance.uniform(0, 30_000))
+        add("delivered", message, sent, False)
+        if message % 2:
+            at = sent + float(chance.exponential(3_000)) + 3
+            add("opened", message, at, False, ip=f"198.51.100.{chance.integers(1, 250)}")
+            for number in range(int(chance.integers(0, 4))):
+                at += 4 + float(chance.exponential(40))
+                add(
+                    "clicked",
+                    message,
+                    at,
+                    False,
+                    f"https://a.example/{number}",
+                    f"198.51.100.{chance.integers(1, 250)}",
+                )
+            if chance.random() < 0.02:
+                add("unsubscribed", message, at + 5 + float(chance.exponential(30)), False)
+        elif message % 10:
+            at = sent + (0 if chance.random() < 0.5 else 60) + float(chance.uniform(1, 4))
+            for number in range(int(chance.integers(3, 8))):
+                add("clicked", message, at + number * 0.5, True, f"https://a.example/{number}")
+            if chance.random() < 0.5:
+                add("clicked", message, at + 3, True, "https://a.example/unsubscribe")
+        else:
+            burst = 40_000 + 60 * (message // 200)
+            add("clicked", message, burst + float(chance.uniform(1, 50)), True, "https://a.example/0", "203.0.113.9")
+    return pd.DataFrame(rows)
 
 
 def assert_equal_to_a_full_build(warehouse: Warehouse, as_of_at: datetime) -> None:
@@ -168,6 +223,11 @@ def test_increment__equals_a_full_build(warehouse: Warehouse) -> None:
     warehouse.land("crm__opportunities", {"opportunity_id": "t-deal", "account_id": accounts[30], "status": "open", "stage": "Discovery",
                                           "amount": 1000.0, "opened_at": moment, "updated_at": moment})  # fmt: skip
 
+    for number, at in ((1, 0), (2, 1), (4, 2), (5, 3)):
+        warehouse.land("email__events", {"event_id": f"b-{number}", "occurred_at": START - timedelta(days=3, seconds=at),
+                                         "event_type": "clicked", "message_id": "b" if number < 3 else "b2", "email": contacts[0][2],
+                                         "link_url": f"b{number}" if number < 5 else "b/unsubscribe"})  # fmt: skip
+
     assert not warehouse.build(moment).is_full
     moved, all_of_them = warehouse.rows(
         "select (select count(*) from intermediate.int_touchpoints__moved), count(*) from intermediate.int_touchpoints"
@@ -190,6 +250,11 @@ def test_increment__after_midnight_with_what_was_undone_equals_a_full_build(ware
                              "order by _arrived_at desc limit 1")[0][0]  # fmt: skip
     (visitor,) = warehouse.rows("select visitor_id from raw.web__events where event_id = 't-6'")[0]
     assert warehouse.rows("select count(*) from intermediate.int_touchpoints where touchpoint_id = 't-5'") == [(0,)]
+    emails = sorted(e for (e,) in warehouse.rows("select email from intermediate.int_contact_emails"))[:60]
+    (email_of_b,) = warehouse.rows("select email from raw.email__events where event_id = 'b-1'")[0]
+    assert warehouse.rows(
+        "select count(*) from intermediate.int_touchpoints where touchpoint_id in ('b-1', 'b-2')"
+    ) == [(2,)]
     signal, first_at = warehouse.rows(
         "select signal, first_occurred_at from intermediate.int_signals where signal = 'pricing_page_view'"
     )[0]
@@ -205,6 +270,13 @@ def test_increment__after_midnight_with_what_was_undone_equals_a_full_build(ware
                    {"event_id": "t-7", "occurred_at": START + timedelta(days=1), "event_type": "opt_in", "visitor_id": visitor, "contact_id": survivor},
                    {"event_id": "t-8", "occurred_at": first_at - timedelta(days=30), "event_type": signal, "visitor_id": visitor},
                    {"event_id": "t-1", "occurred_at": moment + timedelta(days=9), "event_type": signal, "visitor_id": visitor})  # fmt: skip
+    # The third link of a message whose first two have counted until now gives all three away; a gateway's click is corrected.
+    warehouse.land("email__events", *({"event_id": f"b-{n}", "occurred_at": START - timedelta(days=3), "event_type": "clicked",
+                                       "message_id": "b", "email": email_of_b, "link_url": f"b{n}"} for n in (3, 6)))  # fmt: skip
+    warehouse.land("email__events", {"event_id": "b-5", "occurred_at": START - timedelta(days=2), "event_type": "clicked",
+                                     "message_id": "b", "email": email_of_b, "link_url": "b5"})  # fmt: skip
+    traffic = mail_traffic(emails, START + timedelta(days=1), seed=3)
+    warehouse.land_frame("email__events", traffic.drop(columns="is_gateway"))
     # As a source with mistakes may do: the same moment twice, the first one is replaced.
     warehouse.land("crm__activities",
                    {"activity_id": "t-a", "activity_type": "call", "occurred_at": START, "account_id": account, "updated_at": moment},
@@ -213,6 +285,20 @@ def test_increment__after_midnight_with_what_was_undone_equals_a_full_build(ware
     assert not warehouse.build(moment).is_full
     assert warehouse.rows("select count(*) from intermediate.int_touchpoints where touchpoint_id = 't-5'") == [(1,)]
     assert warehouse.rows("select count(*) from intermediate.int_touchpoints where touchpoint_id = 't-1'") == [(0,)]
+    flagged = {
+        event
+        for (event,) in warehouse.rows(
+            "select touchpoint_id from intermediate.int_touchpoints__kept where bot_reason is not null"
+        )
+    }
+    assert flagged & {f"b-{n}" for n in range(1, 7)} == {"b-1", "b-2", "b-3", "b-6"}, (
+        "b-4 had b-5 beside it and has no more"
+    )
+    is_flagged = traffic["event_id"].isin(flagged)
+    assert is_flagged[traffic["is_gateway"]].mean() >= 0.95, "synthetic gateways are recognised"
+    by_people = ~traffic["is_gateway"] & (traffic["event_type"] != "delivered")
+    assert by_people.sum() > 1_000
+    assert is_flagged[by_people].mean() <= 0.01, "and people are not lost"
     assert_equal_to_a_full_build(warehouse, moment)
 
 
@@ -244,4 +330,4 @@ def test_plan__is_full_where_nothing_may_be_kept(warehouse: Warehouse, tmp_path:
         con.execute("update settings.refresh set as_of_at = timestamp '2027-01-01'")
         complete_build(con)
         project = "another"
-        assert "transformations have changed" in plan_of("select 1").reason
+        assert "the transformations or the rules" in plan_of("select 1").reason
