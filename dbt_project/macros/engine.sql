@@ -25,3 +25,21 @@
 {% macro days_between(first, last) -%}
     {{ dbt.datediff(first, last, 'day') }}
 {%- endmacro %}
+
+{# A whole number for some columns together: equal rows have equal numbers, nulls included; unequal ones hardly ever do. #}
+{% macro row_key(columns) -%}
+    {{ return(adapter.dispatch('row_key')(columns)) }}
+{%- endmacro %}
+
+{% macro default__row_key(columns) -%}
+    xxhash64({{ columns | join(', ') }})
+{%- endmacro %}
+
+{% macro duckdb__row_key(columns) -%}
+    cast(hash({{ columns | join(', ') }}) >> 1 as bigint)
+{%- endmacro %}
+
+{# Whole seconds from one moment to another, negative where the second one is earlier. #}
+{% macro seconds_between(first, last) -%}
+    {{ dbt.datediff(first, last, 'second') }}
+{%- endmacro %}

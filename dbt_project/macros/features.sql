@@ -50,8 +50,17 @@ left join attributes
     person counts, and the sum stays between the criterion's floor and ceiling. Zero is a value; a criterion is missing where none of its signals had ever been recorded by then.
 #}
 {% macro implicit_features(spine, per_contact=false) %}
+{%- set daily = ref('int_touchpoints__daily') %}
+{%- set touchpoints = ref('int_touchpoints') %}
+{%- set moved = ref('int_touchpoints__moved') %}
+{%- set recorded = ref('int_signals') %}
 with spine as (
     select * from {{ spine }}
+    {%- if is_incremental() %}
+    where spine_id in (
+        select spine_id from ({{ _changed_spines(spine, per_contact, moved, recorded) }}) as changed_spines
+    )
+    {%- endif %}
 ),
 
 signals as (
@@ -70,7 +79,7 @@ signals as (
     from {{ source('settings', 'criteria') }} as criteria
     inner join {{ source('settings', 'criterion_signals') }} as criterion_signals
         on criteria.criterion_key = criterion_signals.criterion_key
-    left join {{ ref('int_signals') }} as first_seen on criterion_signals.signal = first_seen.signal
+    left join {{ recorded }} as first_seen on criterion_signals.signal = first_seen.signal
     where criteria.kind = 'implicit'
 ),
 
@@ -100,7 +109,7 @@ seen as (
         daily.event_date,
         daily.touchpoint_count
     from spine
-    inner join {{ ref('int_touchpoints__daily') }} as daily
+    inner join {{ daily }} as daily
         on
             spine.account_id = daily.account_id
             {%- if per_contact %}
@@ -118,7 +127,7 @@ seen as (
         touchpoints.event_date,
         1 as touchpoint_count
     from spine
-    inner join {{ ref('int_touchpoints') }} as touchpoints
+    inner join {{ touchpoints }} as touchpoints
         on
             spine.account_id = touchpoints.account_id
             {%- if per_contact %}
@@ -199,6 +208,69 @@ select
     value_micro,
     {{ number_text('value_micro') }} as value_text
 from completed
+{% endmacro %}
+
+{#
+    Subjects whose implicit features may differ from the last build's: they are new, or belong to another account or another day; a
+    touchpoint that they can see is new or no more; a signal has been recorded since another moment; a definition is new.
+
+    Decay counts whole days. So a subject that is seen as of now, and at the last build as of then, has other features only on another
+    day, unless something moved; one that is seen as of a moment of its own keeps that moment.
+#}
+{% macro _changed_spines(spine, per_contact, moved, recorded) %}
+    select spine_id
+    from (
+        {%- for relation, now, side in [(spine, as_of_at(), 1), (last_build(spine), seen_until(), -1)] %}
+        select
+            spine_id,
+            account_id,
+            contact_id,
+            as_of_date,
+            case when as_of_at <> {{ now }} then as_of_at end as own_moment_at,
+            {{ side }} as side
+        from {{ relation }}
+        {%- if not loop.last %}
+
+        union all
+        {% endif %}
+        {%- endfor %}
+    ) as both_builds
+    group by spine_id, account_id, contact_id, as_of_date, own_moment_at
+    having sum(side) <> 0
+
+    union
+
+    select spines.spine_id
+    from {{ spine }} as spines
+    inner join {{ moved }} as moved
+        on
+            spines.account_id = moved.account_id
+            {%- if per_contact %}
+            and spines.contact_id = moved.contact_id
+            {%- endif %}
+            and spines.as_of_at >= moved.known_at
+
+    union
+
+    select spines.spine_id
+    from {{ spine }} as spines
+    inner join (
+        select
+            coalesce(since.first_occurred_at, {{ end_of_time() }}) as since_at,
+            coalesce(before.first_occurred_at, {{ end_of_time() }}) as before_at
+        from {{ recorded }} as since
+        full outer join {{ last_build(recorded) }} as before on since.signal = before.signal
+        where coalesce(since.first_occurred_at, {{ end_of_time() }}) <> coalesce(before.first_occurred_at, {{ end_of_time() }})
+    ) as beginnings
+        on
+            spines.as_of_at >= least(beginnings.since_at, beginnings.before_at)
+            and spines.as_of_at < greatest(beginnings.since_at, beginnings.before_at)
+
+    union
+
+    select spines.spine_id
+    from {{ spine }} as spines
+    where exists (select 1 from {{ source('increment', 'plan') }} where are_definitions_new)
 {% endmacro %}
 
 {#

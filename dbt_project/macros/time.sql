@@ -7,3 +7,6 @@
     the whole project again at every refresh.
 #}
 {% macro as_of_at() %}(select as_of_at from {{ source('settings', 'refresh') }}){% endmacro %}
+
+{# The as-of moment of the build before this one, which the kept rows are from. Null where everything is built anew. #}
+{% macro seen_until() %}(select seen_until from {{ source('increment', 'plan') }}){% endmacro %}

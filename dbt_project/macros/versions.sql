@@ -4,8 +4,23 @@
     A version is dated by the source (`updated_at`) or else by its arrival. Of two versions of the same moment the one that
     arrived last counts. The first version also stands for the time before it, because no export says more.
     Result: the table's columns, version_no (1 = first), valid_from (inclusive), valid_to (exclusive).
+
+    The loader knows which keys have come more than once (_is_repeated). Only their rows are ranked: windows over all records
+    would sort years of them at each refresh. Where it does not say, a key may have come more than once.
 #}
 {% macro record_versions(relation, key, has_updated_at=true) %}
+    select
+        landed.*,
+        {{ _version_at(has_updated_at) }} as version_at,
+        1 as newest_first,
+        1 as version_no,
+        {{ beginning_of_time() }} as valid_from,
+        {{ end_of_time() }} as valid_to
+    from {{ relation }} as landed
+    where not coalesce(landed._is_repeated, true)
+
+    union all
+
     select
         numbered.*,
         case
@@ -36,17 +51,19 @@
             from (
                 select
                     landed.*,
-                    {% if has_updated_at -%}
-                    coalesce(landed.updated_at, landed._arrived_at)
-                    {%- else -%}
-                    landed._arrived_at
-                    {%- endif %} as version_at
+                    {{ _version_at(has_updated_at) }} as version_at
                 from {{ relation }} as landed
+                where coalesce(landed._is_repeated, true)
             ) as dated
         ) as distinct_moments
         where distinct_moments.newest_first = 1
     ) as numbered
 {% endmacro %}
+
+{# The moment from which a row counts as its record's version. #}
+{% macro _version_at(has_updated_at) -%}
+    {%- if has_updated_at -%} coalesce(landed.updated_at, landed._arrived_at) {%- else -%} landed._arrived_at {%- endif -%}
+{%- endmacro %}
 
 {# The version of each record that held at the refresh's as-of moment. #}
 {% macro records_as_of(relation, key, has_updated_at=true) %}
@@ -58,42 +75,65 @@
 {#
     One row per event: of records with the same key the one that arrived last. Later events than the as-of moment do not exist.
 
-    Hardly any key comes twice, so only those that do are ranked: a window over all events would sort years of them.
+    As with records, only keys that have come more than once are ranked.
 #}
 {% macro events_as_of(relation, key, moment) %}
-    with repeated as (
-        select _key_hash
-        from {{ relation }}
-        group by _key_hash
-        having count(*) > 1
-    ),
+    select
+        landed.*,
+        1 as newest_first
+    from {{ relation }} as landed
+    where not coalesce(landed._is_repeated, true) and landed.{{ moment }} <= {{ as_of_at() }}
 
-    single as (
-        select
-            landed.*,
-            1 as newest_first
-        from {{ relation }} as landed
-        left join repeated on landed._key_hash = repeated._key_hash
-        where repeated._key_hash is null
-    ),
+    union all
 
-    ranked as (
+    select ranked.*
+    from (
         select
             landed.*,
             row_number() over (
                 partition by landed.{{ key }} order by landed._arrived_at desc, landed._file desc, landed._row desc
             ) as newest_first
         from {{ relation }} as landed
-        inner join repeated on landed._key_hash = repeated._key_hash
-    )
+        where coalesce(landed._is_repeated, true)
+    ) as ranked
+    where ranked.newest_first = 1 and ranked.{{ moment }} <= {{ as_of_at() }}
+{% endmacro %}
 
-    select * from single
-    where {{ moment }} <= {{ as_of_at() }}
+{#
+    Keys of rows that may say something else than at the last build: a row of the key has landed since, or its moment has come.
+
+    moment: when a row takes effect. versions_by: for records with versions, when a version does.
+    columns: of every row of such a key, also of those that no longer count: where it stood before it was corrected.
+    Result: _key_hash and the columns, more than once where a key has more rows or changed in more than one way.
+#}
+{% macro changed_keys(relation, moment, versions_by=none, columns=[]) %}
+    {%- if columns %}
+    select
+        rows_of_key._key_hash
+        {%- for column in columns %},
+        rows_of_key.{{ column }}
+        {%- endfor %}
+    from {{ relation }} as rows_of_key
+    where rows_of_key._key_hash in (select _key_hash from ({{ changed_keys(relation, moment, versions_by) }}) as changed)
+    {%- else %}
+    select landed._key_hash
+    from {{ relation }} as landed
+    inner join {{ source('increment', 'new_files') }} as new_files on landed._file = new_files.file
 
     union all
 
-    select * from ranked
-    where newest_first = 1 and {{ moment }} <= {{ as_of_at() }}
+    select landed._key_hash
+    from {{ relation }} as landed
+    where landed.{{ moment }} > {{ seen_until() }}
+    {%- if versions_by is not none %}
+
+    union all
+
+    select landed._key_hash
+    from {{ relation }} as landed
+    where landed._is_repeated and coalesce(landed.{{ versions_by }}, landed._arrived_at) > {{ seen_until() }}
+    {%- endif %}
+    {%- endif %}
 {% endmacro %}
 
 {#

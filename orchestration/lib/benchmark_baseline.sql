@@ -219,13 +219,13 @@ group by email;
 
 create temp view web_file as
 select * from read_parquet(
-    getvariable('landing') || '/web/events/*.parquet', filename = true, file_row_number = true
+    getvariable('landing') || '/web/events/*.parquet', filename = true, file_row_number = true, union_by_name = true
 )
 where occurred_at <= getvariable('as_of_at');
 
 create temp view email_file as
 select * from read_parquet(
-    getvariable('landing') || '/email/events/*.parquet', filename = true, file_row_number = true
+    getvariable('landing') || '/email/events/*.parquet', filename = true, file_row_number = true, union_by_name = true
 )
 where occurred_at <= getvariable('as_of_at');
 
@@ -236,14 +236,65 @@ select event_id from web_file group by event_id having count(*) > 1;
 create temp table repeated_email as
 select event_id from email_file group by event_id having count(*) > 1;
 
+-- Clicks that mail-security gateways made: at once, too soon, unopened, or from a crowded address.
+create temp table gateway as
+with act as (
+    select
+        event_id, event_type, occurred_at, message_id, coalesce(link_url, event_type) as link, email, ip_address,
+        event_type = 'unsubscribed' or contains(coalesce(lower(link_url), ''), 'unsubscribe') as is_unsubscription,
+        contains(coalesce(user_agent, ''), '(compatible; ') as is_suspicious
+    from email_file
+    where event_type in ('opened', 'clicked', 'unsubscribed')
+),
+
+crowded as (
+    select ip_address, date_trunc('minute', occurred_at) as minute_at
+    from act
+    where ip_address is not null
+    group by all
+    having count(distinct lower(trim(email))) >= 5
+),
+
+near as (
+    select one.event_id, count(distinct other.link) as links, bool_or(other.is_unsubscription) as leaves,
+        bool_or(not other.is_unsubscription) as stays
+    from act as one
+    inner join act as other
+        on one.message_id = other.message_id
+            and abs(date_diff('second', one.occurred_at, other.occurred_at)) <= 10
+    where one.event_type <> 'opened' and other.event_type <> 'opened'
+    group by one.event_id
+),
+
+receipt as (
+    select message_id, min(occurred_at) filter (where event_type = 'delivered') as delivered_at,
+        min(occurred_at) filter (where event_type = 'opened') as opened_at
+    from email_file
+    group by message_id
+)
+
+select event_id from near where links >= 3 or (leaves and stays)
+union
+select act.event_id
+from act
+inner join receipt on act.message_id = receipt.message_id
+where act.event_type <> 'opened' and (
+    (act.occurred_at >= receipt.delivered_at and date_diff('second', receipt.delivered_at, act.occurred_at) <= 5)
+    or (act.is_suspicious and coalesce(receipt.opened_at > act.occurred_at, true))
+)
+union
+select act.event_id
+from act
+inner join crowded on act.ip_address = crowded.ip_address and date_trunc('minute', act.occurred_at) = crowded.minute_at;
+
 create temp table web as
 with once as (
-    select event_type, occurred_at, visitor_id, contact_id, email from web_file
+    select event_type, occurred_at, visitor_id, contact_id, email, user_agent from web_file
     where event_id not in (select event_id from repeated_web)
 
     union all
 
-    select event_type, occurred_at, visitor_id, contact_id, email from web_file
+    select event_type, occurred_at, visitor_id, contact_id, email, user_agent from web_file
     where event_id in (select event_id from repeated_web)
     qualify row_number() over (partition by event_id order by filename desc, file_row_number desc) = 1
 )
@@ -252,6 +303,7 @@ select
     signal_key.signal_no,
     once.occurred_at,
     once.visitor_id,
+    contains(coalesce(once.user_agent, ''), '(compatible; ') as is_crawler,
     coalesce(contact_key.landed_no, email_owner.landed_no) as landed_no
 from once
 left join signal_key on once.event_type = signal_key.signal
@@ -299,6 +351,7 @@ with seen as (
             case when web.landed_no is null then web.visitor_id end = visitor.visitor_id
             and web.occurred_at >= visitor.valid_from
             and web.occurred_at < visitor.valid_to
+    where not web.is_crawler
 
     union all
 
@@ -314,7 +367,7 @@ with seen as (
             'email_' || event_type as signal, occurred_at, contact_id, email,
             null::varchar as account_id, null::tinyint as nps_score
         from email_file
-        where event_id not in (select event_id from repeated_email)
+        where event_id not in (select event_id from repeated_email) and event_id not in (select event_id from gateway)
 
         union all
 
@@ -324,7 +377,7 @@ with seen as (
                 'email_' || event_type as signal, occurred_at, contact_id, email,
                 null::varchar as account_id, null::tinyint as nps_score, event_id, filename, file_row_number
             from email_file
-            where event_id in (select event_id from repeated_email)
+            where event_id in (select event_id from repeated_email) and event_id not in (select event_id from gateway)
             qualify row_number() over (partition by event_id order by filename desc, file_row_number desc) = 1
         )
 

@@ -60,7 +60,7 @@ class DbtRunner:
     def prepare(self) -> Path:
         """Parse the project unless the manifest already describes it. Returns the manifest's path."""
         stamp = self.workspace.dbt / "project.sha256"
-        fingerprint = _project_fingerprint()
+        fingerprint = project_fingerprint()
         is_fresh = self.manifest_path.is_file() and stamp.is_file() and stamp.read_text() == fingerprint
         if not is_fresh:
             self.workspace.dbt.mkdir(parents=True, exist_ok=True)
@@ -73,8 +73,12 @@ class DbtRunner:
         """The manifest as a document, parsed if need be."""
         return json.loads(self.prepare().read_text(encoding="utf-8"))
 
-    def build(self, *, select: str, exclude: str = "") -> list[NodeResult]:
+    def build(self, *, select: str, exclude: str = "", full: bool = True) -> list[NodeResult]:
         """Build the selected models and run their data tests. dbt's own order: what depends on a failure is skipped.
+
+        Parameters
+        ----------
+        full : nothing is kept of the last build; False only after `increments.plan_build` has said so
 
         Raises
         ------
@@ -90,13 +94,15 @@ class DbtRunner:
         arguments += ["--exclude-resource-type", "unit_test"]
         if exclude:
             arguments += ["--exclude", exclude]
+        if full:
+            arguments.append("--full-refresh")
         outcome = self._invoke(arguments)
         if outcome.result is None:
             raise UserError(f"dbt build of {select!r} did not run: {outcome.exception}")
         return _node_results(outcome.result)
 
     def compile(self, *, select: str, exclude: str = "") -> list[CompiledModel]:
-        """The SQL of the selected models as a refresh would run it now, in the order in which it would run it.
+        """The SQL of the selected models as a full refresh would run it now, in the order in which it would run it.
 
         Raises
         ------
@@ -106,7 +112,7 @@ class DbtRunner:
         self.prepare()
         if self._parsed is None:
             self._parsed = self._invoke(["parse"], write_json=False).result
-        arguments = ["compile", "--select", select, "--no-introspect"]
+        arguments = ["compile", "--select", select, "--no-introspect", "--full-refresh"]
         outcome = self._invoke([*arguments, "--exclude", exclude] if exclude else arguments)
         if outcome.result is None:
             raise UserError(f"dbt compile of {select!r} did not run: {outcome.exception}")
@@ -115,7 +121,7 @@ class DbtRunner:
             node.unique_id: CompiledModel(
                 name=node.name,
                 relation=node.relation_name,
-                is_table=node.config.materialized == "table",
+                is_table=node.config.materialized in ("table", "incremental"),
                 sql=node.compiled_code,
             )
             for node in nodes
@@ -184,7 +190,8 @@ def _node_results(run: Any) -> list[NodeResult]:
     ]
 
 
-def _project_fingerprint() -> str:
+def project_fingerprint() -> str:
+    """A digest of all of dbt's files: another one means other transformations."""
     digest = hashlib.sha256()
     for path in sorted(DBT_PROJECT.rglob("*")):
         if path.is_file() and path.suffix in (".sql", ".yml") and "target" not in path.relative_to(DBT_PROJECT).parts:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 # Raised whenever the same file would be loaded differently: all tables then load anew from the landing zone.
-LOADER_VERSION = 1
+LOADER_VERSION = 2
 # Below this many bad rows a share says little, so a small file is refused only when all of its rows are bad.
 MIN_BAD_ROWS = 10
 EXAMPLES = 3
@@ -44,6 +44,8 @@ OWN_COLUMNS = (
     ("_file", "varchar"),
     ("_row", "bigint"),
     ("_arrived_at", "timestamp"),
+    # Whether the key has come more than once: what has not needs no ranking of its versions, whoever reads it.
+    ("_is_repeated", "boolean"),
 )
 FILE_COLUMNS = (
     ("file", "varchar"),
@@ -546,9 +548,13 @@ class _FileLoad:
         assert known is not None
         assert repeated is not None
         if not known[0] and not repeated[0]:
-            con.execute("create or replace temp table new_rows as select _row from good")
+            con.execute("create or replace temp table new_rows as select _row, false as is_repeated from good")
             return
         file = sql_text(self.landed.file)
+        con.execute(
+            f"create or replace temp table known_keys as select distinct _key_hash from {loader.raw} "
+            "where rowid in (select id from known_ids)"
+        )
         con.execute(
             f"""
             create or replace temp table new_rows as
@@ -566,9 +572,18 @@ class _FileLoad:
                 ) as previous_hash
                 from versions
             )
-            select _row from ordered where is_candidate and previous_hash is distinct from _row_hash
+            select good._row, good._key_hash in (select _key_hash from known_keys)
+                or count(*) over (partition by good._key_hash) > 1 as is_repeated
+            from ordered join good using (_row)
+            where ordered.is_candidate and ordered.previous_hash is distinct from ordered._row_hash
             """
         )
+        if known[0]:
+            con.execute(
+                f"update {loader.raw} set _is_repeated = true where not _is_repeated "
+                "and rowid in (select id from known_ids) "
+                "and _key_hash in (select _key_hash from good join new_rows using (_row))"
+            )
 
     def insert(self, plan: CastPlan) -> int:
         """Insert the new rows and their custom columns. Returns the number of rows."""
@@ -577,10 +592,15 @@ class _FileLoad:
         assert counted is not None
         new_count, typed_count = counted
         # Nearly always all rows are new: then nothing is joined.
+        repeated = con.execute("select count(*) from new_rows where is_repeated").fetchone()
+        is_plain = new_count == typed_count and repeated is not None and not repeated[0]
         chosen = "" if new_count == typed_count else "semi join new_rows using (_row)"
         names = ", ".join(sql_name(name) for name in self.contract.column_names)
         origin = f"{sql_text(self.landed.file)}, _row, {_timestamp(self.landed.arrived_at)}"
-        con.execute(f"insert into {self.loader.raw} select {names}, _key_hash, _row_hash, {origin} from typed {chosen}")
+        con.execute(
+            f"insert into {self.loader.raw} select {names}, _key_hash, _row_hash, {origin}, "
+            + ("false from typed" if is_plain else "is_repeated from typed join new_rows using (_row)")
+        )
         if plan.custom:
             fields = " union all ".join(
                 f"select _row, {sql_text(name)} as field, c{number} as value from fields where c{number} is not null"
@@ -660,7 +680,7 @@ class _FileLoad:
             with suppress(duckdb.Error):
                 self.con.execute("rollback")
             self.is_open = False
-        for table in ("typed", "bad_rows", "good", "known_ids", "new_rows"):
+        for table in ("typed", "bad_rows", "good", "known_ids", "known_keys", "new_rows"):
             with suppress(duckdb.Error):
                 self.con.execute(f"drop table if exists temp.{table}")
 

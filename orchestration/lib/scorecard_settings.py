@@ -386,6 +386,17 @@ class Holdout(_Strict):
         return self
 
 
+class Bots(_Strict):
+    """By what mail-security gateways and crawlers are told from people; see the template for what each of them means."""
+
+    seconds_after_delivery: Annotated[StrictInt, Field(ge=0, le=3600)] = 5
+    at_once_seconds: Annotated[StrictInt, Field(ge=0, le=3600)] = 10
+    links_at_once: Annotated[StrictInt, Field(ge=2, le=1000)] = 3
+    recipients_per_minute: Annotated[StrictInt, Field(ge=2, le=1_000_000)] = 5
+    agents: list[Annotated[StrictStr, Field(min_length=3)]] = []
+    data_centre_agents: list[Annotated[StrictStr, Field(min_length=3)]] = ["HeadlessChrome", "(compatible; "]
+
+
 class States(_Strict):
     """Which accounts leave the ranking, and as what."""
 
@@ -582,6 +593,7 @@ class ScorecardSettings(_Strict):
     health: Health = Health()
     effort: Effort = Effort()
     holdout: Holdout = Holdout()
+    bots: Bots = Bots()
     publish_history: Annotated[StrictInt, Field(ge=2, le=1000)] = 5
     criteria: Annotated[dict[Annotated[StrictStr, Field(pattern=r"^[a-z][a-z0-9_]*$")], Criterion], Field(min_length=1)]
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import duckdb
 
+from orchestration.lib.bot_agents import known_bot_agents
 from orchestration.lib.card_store import StoredCard
 from orchestration.lib.scorecard_settings import CELLS, ScorecardSettings, criterion_key
 
@@ -99,6 +100,8 @@ _TABLES = {
     "public_email_domains": "domain varchar, kind varchar",
     **RULE_TABLES,
     **SEGMENT_TABLES,
+    "bots": "seconds_after_delivery integer, at_once_seconds integer, links_at_once integer, recipients_per_minute integer",
+    "bot_agents": "fragment varchar, kind varchar",
     **CARD_TABLES,
 }
 _Rows = dict[str, list[tuple[Any, ...]]]
@@ -210,6 +213,12 @@ def _add_rules(rows: _Rows, settings: ScorecardSettings, as_of_at: datetime) -> 
         for name in ("psi", "missing_change", "score_band", "calibration", "silence", "card_age")
     ]
     rows["effort"] = [(settings.effort.hours_per_account, settings.effort.order_of_work)]
+    bots = settings.bots
+    rows["bots"] = [(bots.seconds_after_delivery, bots.at_once_seconds, bots.links_at_once, bots.recipients_per_minute)]
+    known = dict.fromkeys([*known_bot_agents(), *bots.agents])
+    rows["bot_agents"] = [(f, "known") for f in known] + [
+        (f, "data_centre") for f in dict.fromkeys(bots.data_centre_agents)
+    ]
     rows["holdout"] = [
         (holdout.name, holdout.share_pct, holdout_hash_below(holdout.share_pct), _midnight(holdout.since))
     ]

@@ -63,7 +63,7 @@ WORDS = {
 JINJA_NOT_PORTABLE = {
     r"dbt\.datediff\(": "days_between",
     r"\bvar\(": "a table of settings: a changed variable makes dbt parse everything again",
-    r"is_incremental\(\)|config\(.*merge": "a full table, or delete+insert",
+    r"config\(.*merge": "a full table, or delete+insert",
 }
 
 

@@ -32,7 +32,8 @@ EDIT = """
         _arrived_at + interval 1 second as _arrived_at,
         hash(opportunity_id, 'edited') // 2 as _key_hash,
         hash(opportunity_id, 'edited') // 2 as _row_hash,
-        10000000 + _row as _row
+        10000000 + _row as _row,
+        true as _is_repeated
     )
     from (
         from raw.crm__opportunities
@@ -60,6 +61,7 @@ def test_edits_of_closed_deals__change_no_label_and_no_feature(workspace: Worksp
     with open_warehouse(workspace) as con:
         before = contents(con)
         (edited,) = con.execute(EDIT).fetchone() or (0,)
+        con.execute("update raw.crm__opportunities set _is_repeated = true")
     assert edited > 100
     build(workspace, MODELS)
     with open_warehouse(workspace) as con:

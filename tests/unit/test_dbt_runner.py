@@ -158,12 +158,12 @@ def test_fingerprint__sees_every_file_of_our_project_and_nothing_that_dbt_writes
     copy = tmp_path / "project"
     shutil.copytree(DBT_PROJECT, copy, ignore=shutil.ignore_patterns("target", "logs"))
     monkeypatch.setattr(dbt_runner, "DBT_PROJECT", copy)
-    before = dbt_runner._project_fingerprint()
+    before = dbt_runner.project_fingerprint()
     (copy / "target").mkdir()
     (copy / "target" / "compiled.sql").write_text("select 1")
-    assert dbt_runner._project_fingerprint() == before
+    assert dbt_runner.project_fingerprint() == before
     (copy / "macros" / "engine.sql").write_text("changed")
-    changed = dbt_runner._project_fingerprint()
+    changed = dbt_runner.project_fingerprint()
     assert changed != before
     (copy / "macros" / "engine.sql").rename(copy / "macros" / "engines.sql")
-    assert dbt_runner._project_fingerprint() not in (before, changed)
+    assert dbt_runner.project_fingerprint() not in (before, changed)

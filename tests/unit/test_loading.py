@@ -111,6 +111,7 @@ def test_load__makes_all_tables_of_the_design_before_any_file(company):
         ("_file", "varchar"),
         ("_row", "bigint"),
         ("_arrived_at", "timestamp"),
+        ("_is_repeated", "boolean"),
     ]
     for name in CONTRACTS:
         for table in (f"raw.{name}", f"raw.{name}__custom", f"quarantine.{name}"):
@@ -961,4 +962,19 @@ def test_load__maven_crm_through_its_sources_file_alone(company):
     assert company.rows(found.format("'Acme Corporation'")) == [("technology", Decimal("1100040000.00"), 1996)]
     assert company.rows("select sum(amount) from raw.crm__opportunities where status = 'won'") == [
         (Decimal("10005534"),)
+    ]
+
+
+def test_load__marks_the_rows_of_keys_that_came_more_than_once(company):
+    """Also rows of earlier files; a row that says nothing new is not loaded and marks nothing."""
+    company.land("a.csv", "account_id,employees\nA1,5\nA2,6\nA3,7\n")
+    company.land("b.csv", "account_id,employees\nA1,8\nA2,6\nA4,1\nA4,2\n")
+    company.load()
+    assert company.rows("select account_id, employees, _is_repeated from raw.crm__accounts order by all") == [
+        ("A1", 5, True),
+        ("A1", 8, True),
+        ("A2", 6, False),
+        ("A3", 7, False),
+        ("A4", 1, True),
+        ("A4", 2, True),
     ]

@@ -11,8 +11,11 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_
 from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
 from orchestration.defs.ingest.assets import raw_key
-from orchestration.defs.resources import Dbt, WriterLock
+from orchestration.defs.resources import Dbt, ScoringWorkspace, WriterLock
+from orchestration.lib.dbt_runner import project_fingerprint
+from orchestration.lib.increments import complete_build, plan_build
 from orchestration.lib.settings_tables import CARD_TABLES
+from orchestration.lib.warehouse import open_warehouse
 
 #: Models that join the active card. All others can be built before there is one.
 AFTER_THE_CARD = "tag:after_the_card"
@@ -58,9 +61,9 @@ def build_transform_assets(manifest: Mapping[str, Any]) -> list[dg.AssetsDefinit
     translator = Translator()
 
     def run(
-        context: dg.AssetExecutionContext, dbt: Dbt, *, select: str, exclude: str
+        context: dg.AssetExecutionContext, dbt: Dbt, *, select: str, exclude: str, full: bool
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-        results = dbt.runner().build(select=select, exclude=exclude)
+        results = dbt.runner().build(select=select, exclude=exclude, full=full)
         known_checks = {spec.key for spec in context.assets_def.check_specs}
         broken = []
         for result in results:
@@ -95,8 +98,14 @@ def build_transform_assets(manifest: Mapping[str, Any]) -> list[dg.AssetsDefinit
         exclude=AFTER_THE_CARD,
         dagster_dbt_translator=translator,
     )
-    def dbt_features(context: dg.AssetExecutionContext, dbt: Dbt, writer_lock: WriterLock):
-        yield from run(context, dbt, select="fqn:*", exclude=AFTER_THE_CARD)
+    def dbt_features(context: dg.AssetExecutionContext, dbt: Dbt, workspace: ScoringWorkspace, writer_lock: WriterLock):
+        home = workspace.locate()
+        with open_warehouse(home) as connection:
+            plan = plan_build(connection, project_fingerprint())
+        context.log.info(plan.reason)
+        yield from run(context, dbt, select="fqn:*", exclude=AFTER_THE_CARD, full=plan.is_full)
+        with open_warehouse(home) as connection:
+            complete_build(connection)
 
     @dbt_assets(
         name="dbt_marts",
@@ -105,6 +114,6 @@ def build_transform_assets(manifest: Mapping[str, Any]) -> list[dg.AssetsDefinit
         dagster_dbt_translator=translator,
     )
     def dbt_marts(context: dg.AssetExecutionContext, dbt: Dbt, writer_lock: WriterLock):
-        yield from run(context, dbt, select=AFTER_THE_CARD, exclude="")
+        yield from run(context, dbt, select=AFTER_THE_CARD, exclude="", full=True)
 
     return [dbt_features, dbt_marts]

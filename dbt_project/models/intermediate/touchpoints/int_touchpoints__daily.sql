@@ -1,14 +1,47 @@
-with touchpoints as (
-    select * from {{ ref('int_touchpoints') }}
+-- Kept from build to build: the counts are corrected by what changed among the touchpoints.
+{%- set columns = ['account_id', 'contact_id', 'signal', 'event_date', 'known_date'] %}
+{%- set touchpoints = ref('int_touchpoints') %}
+{%- set moved = ref('int_touchpoints__moved') %}
+{%- if is_incremental() %}
+with moved as (
+    select
+        {{ row_key(columns) }} as count_key,
+        {{ columns | join(', ') }},
+        count_change
+    from {{ moved }}
+    where account_id is not null
+),
+
+counts as (
+    select
+        count_key,
+        {{ columns | join(', ') }},
+        touchpoint_count
+    from {{ this }}
+    where count_key in (select count_key from moved)
+
+    union all
+
+    select
+        count_key,
+        {{ columns | join(', ') }},
+        count_change as touchpoint_count
+    from moved
+)
+{%- else %}
+with counts as (
+    select
+        {{ row_key(columns) }} as count_key,
+        {{ columns | join(', ') }},
+        1 as touchpoint_count
+    from {{ touchpoints }}
     where account_id is not null
 )
+{%- endif %}
 
 select
-    account_id,
-    contact_id,
-    signal,
-    event_date,
-    known_date,
-    count(*) as touchpoint_count
-from touchpoints
-group by account_id, contact_id, signal, event_date, known_date
+    count_key,
+    {{ columns | join(', ') }},
+    cast(sum(touchpoint_count) as bigint) as touchpoint_count
+from counts
+group by count_key, {{ columns | join(', ') }}

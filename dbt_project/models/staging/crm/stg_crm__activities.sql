@@ -15,7 +15,8 @@ renamed as (
         outcome,
         duration_minutes,
         updated_at,
-        is_deleted
+        is_deleted,
+        _key_hash
     from source
 )
 

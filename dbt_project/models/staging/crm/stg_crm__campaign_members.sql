@@ -8,7 +8,8 @@ renamed as (
         contact_id,
         member_status,
         responded_at,
-        updated_at
+        updated_at,
+        _key_hash
     from source
 )
 

@@ -13,7 +13,8 @@ renamed as (
         campaign_id,
         link_url,
         user_agent,
-        ip_address
+        ip_address,
+        _key_hash
     from source
 )
 

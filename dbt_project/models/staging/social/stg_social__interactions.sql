@@ -10,7 +10,8 @@ renamed as (
         interaction_type,
         contact_id,
         email,
-        account_id
+        account_id,
+        _key_hash
     from source
 )
 

@@ -9,7 +9,8 @@ renamed as (
         nps_score,
         contact_id,
         email,
-        account_id
+        account_id,
+        _key_hash
     from source
 )
 

@@ -15,7 +15,8 @@ renamed as (
         product,
         campaign_id,
         user_agent,
-        ip_address
+        ip_address,
+        _key_hash
     from source
 )
 

@@ -1,0 +1,170 @@
+-- What mail-security gateways and crawlers did, and by what each is recognised. Kept from build to build: the messages, the minutes of
+-- an address and the events that changed are looked at again.
+--
+-- Whatever is measured here is measured within one message to one recipient, one minute of one network address, or one event; each
+-- is a group, and a group is always looked at as a whole. The limits are settings (`bots` of scorecard.yml).
+{%- set looked_at = ref('int_bots__looked_at') %}
+{%- set before = ref('int_bots__before') %}
+with limits as (
+    select * from {{ source('settings', 'bots') }}
+),
+
+agents as (
+    select * from {{ ref('int_bots__agents') }}
+    where is_known_bot or is_data_centre
+),
+
+emails as (
+    select
+        _key_hash as touchpoint_key,
+        {{ row_key(['message_id']) }} as message_key,
+        {{ row_key(['ip_address', dbt.date_trunc('minute', 'occurred_at')]) }} as minute_key,
+        {{ dbt.date_trunc('minute', 'occurred_at') }} as minute_at,
+        message_id,
+        coalesce(lower(trim(email)), contact_id, '') as recipient,
+        event_type,
+        occurred_at,
+        coalesce(link_url, event_type) as link,
+        event_type = 'unsubscribed' or coalesce(lower(link_url) like '%unsubscribe%', false) as is_unsubscription,
+        user_agent,
+        ip_address
+    from {{ ref('stg_email__events') }}
+    where event_type in ('delivered', 'opened', 'clicked', 'unsubscribed')
+),
+
+messages as (
+    select * from emails
+    where
+        message_id is not null
+        {{ and_looked_at('message_key', looked_at) }}
+),
+
+receipts as (
+    select
+        message_id,
+        recipient,
+        min(case when event_type = 'delivered' then occurred_at end) as delivered_at,
+        min(case when event_type = 'opened' then occurred_at end) as opened_at
+    from messages
+    group by message_id, recipient
+),
+
+clicks as (
+    select * from messages
+    where event_type in ('clicked', 'unsubscribed')
+),
+
+at_once as (
+    select
+        clicks.touchpoint_key,
+        count(distinct near.link) as link_count,
+        max(case when near.is_unsubscription then 1 else 0 end) as unsubscription_count,
+        max(case when near.is_unsubscription then 0 else 1 end) as other_count
+    from clicks
+    cross join limits
+    inner join clicks as near
+        on
+            clicks.message_id = near.message_id
+            and clicks.recipient = near.recipient
+            and {{ seconds_between('clicks.occurred_at', 'near.occurred_at') }} <= limits.at_once_seconds
+            and {{ seconds_between('near.occurred_at', 'clicks.occurred_at') }} <= limits.at_once_seconds
+    group by clicks.touchpoint_key
+),
+
+by_message as (
+    select
+        clicks.message_key as group_key,
+        clicks.touchpoint_key,
+        case
+            when at_once.link_count >= limits.links_at_once then 'many links of one message at once'
+            when at_once.unsubscription_count > 0 and at_once.other_count > 0
+                then 'a link and the unsubscription at once'
+            when
+                clicks.occurred_at >= receipts.delivered_at
+                and {{ seconds_between('receipts.delivered_at', 'clicks.occurred_at') }} <= limits.seconds_after_delivery
+                then 'seconds after delivery'
+            when agents.is_data_centre and coalesce(receipts.opened_at > clicks.occurred_at, true)
+                then 'not opened, from a data centre'
+        end as reason
+    from clicks
+    cross join limits
+    inner join at_once on clicks.touchpoint_key = at_once.touchpoint_key
+    inner join receipts on clicks.message_id = receipts.message_id and clicks.recipient = receipts.recipient
+    left join agents on clicks.user_agent = agents.user_agent
+),
+
+acted as (
+    select * from emails
+    where
+        event_type <> 'delivered'
+        and ip_address is not null
+        {{ and_looked_at('minute_key', looked_at) }}
+),
+
+crowded as (
+    select
+        ip_address,
+        minute_at
+    from acted
+    cross join limits
+    group by ip_address, minute_at, limits.recipients_per_minute
+    having count(distinct recipient) >= limits.recipients_per_minute
+),
+
+by_address as (
+    select
+        acted.minute_key as group_key,
+        acted.touchpoint_key,
+        'one address for many recipients' as reason
+    from acted
+    inner join crowded on acted.ip_address = crowded.ip_address and acted.minute_at = crowded.minute_at
+),
+
+by_agent as (
+    select
+        'email' as source,
+        emails.touchpoint_key
+    from emails
+    inner join agents on emails.user_agent = agents.user_agent and agents.is_known_bot
+    where
+        emails.event_type <> 'delivered'
+        {{ and_looked_at('emails.touchpoint_key', looked_at) }}
+
+    union all
+
+    select
+        'web' as source,
+        visits._key_hash as touchpoint_key
+    from {{ ref('stg_web__events') }} as visits
+    -- No mail program comes to a web site: what calls from a data centre there is no person's.
+    inner join agents on visits.user_agent = agents.user_agent
+    where
+        1 = 1
+        {{ and_looked_at('visits._key_hash', looked_at) }}
+)
+
+select
+    'email' as source,
+    group_key,
+    touchpoint_key,
+    reason
+from by_message
+where reason is not null
+
+union all
+
+select
+    'email' as source,
+    group_key,
+    touchpoint_key,
+    reason
+from by_address
+
+union all
+
+select
+    source,
+    touchpoint_key as group_key,
+    touchpoint_key,
+    'program of a crawler or gateway' as reason
+from by_agent

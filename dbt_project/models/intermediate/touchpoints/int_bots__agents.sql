@@ -1,0 +1,40 @@
+-- Which programs say of themselves that they are no person's: each one is looked up once and kept.
+{%- set visits = ref('stg_web__events') %}
+{%- set emails = ref('stg_email__events') %}
+{%- set changed_visits = ref('stg_web__changed_events') %}
+{%- set changed_emails = ref('stg_email__changed_events') %}
+with agents as (
+    select user_agent
+    from {{ visits }}
+    where
+        user_agent is not null
+        {%- if is_incremental() %}
+        and _key_hash in (select _key_hash from {{ changed_visits }})
+        {%- endif %}
+
+    union
+
+    select user_agent
+    from {{ emails }}
+    where
+        user_agent is not null
+        {%- if is_incremental() %}
+        and _key_hash in (select _key_hash from {{ changed_emails }})
+        {%- endif %}
+),
+
+new_agents as (
+    select user_agent from agents
+    {%- if is_incremental() %}
+    where user_agent not in (select user_agent from {{ this }})
+    {%- endif %}
+)
+
+select
+    new_agents.user_agent,
+    coalesce(max(case when fragments.kind = 'known' then 1 else 0 end), 0) = 1 as is_known_bot,
+    coalesce(max(case when fragments.kind = 'data_centre' then 1 else 0 end), 0) = 1 as is_data_centre
+from new_agents
+left join {{ source('settings', 'bot_agents') }} as fragments
+    on {{ dbt.position('fragments.fragment', 'new_agents.user_agent') }} > 0
+group by new_agents.user_agent

@@ -1,0 +1,1 @@
+{{ changed_keys(source('raw', 'social__interactions'), 'occurred_at') }}

@@ -1,0 +1,1 @@
+{{ changed_keys(source('raw', 'web__events'), 'occurred_at') }}

@@ -1,0 +1,333 @@
+"""A build that keeps what did not change gives the very tables of a build of everything, whatever arrives and in whatever order. Bots
+among it are told from people.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+
+from orchestration.defs.ingest.assets import source_contracts
+from orchestration.lib.dbt_runner import DbtRunner, project_fingerprint
+from orchestration.lib.increments import Plan, complete_build, plan_build
+from orchestration.lib.landing import landing_file
+from orchestration.lib.loading import load
+from orchestration.lib.scorecard_settings import read_scorecard_settings
+from orchestration.lib.settings_tables import write_settings
+from orchestration.lib.signals import known_signals
+from orchestration.lib.sources import read_sources
+from orchestration.lib.warehouse import open_warehouse
+from orchestration.lib.workspace import Workspace
+
+START = datetime(2026, 6, 30)
+#: What a build says of its own difference to the last one.
+BOOKS = ("__changed", "__before", "__moved", "__last", "__looked_at")
+
+
+class Warehouse:
+    """A demo company whose tables before the card are built as the refresh builds them, without the rest of it."""
+
+    def __init__(self, workspace: Workspace):
+        self.workspace = workspace
+        self.contracts = source_contracts()
+        self.runner = DbtRunner(workspace)
+        self.landed = 0
+
+    def land(self, table: str, *records: dict[str, Any]) -> None:
+        for record in records:
+            self.landed += 1
+            with landing_file(self.workspace, table, f"{self.landed}.parquet") as path:
+                duckdb.connect().from_df(pd.DataFrame([record])).write_parquet(str(path))
+
+    def land_frame(self, table: str, frame: pd.DataFrame) -> None:
+        self.landed += 1
+        with landing_file(self.workspace, table, f"{self.landed}.parquet") as path:
+            duckdb.connect().from_df(frame).write_parquet(str(path))
+
+    def build(self, as_of_at: datetime, *, full: bool = False) -> Plan:
+        settings = read_scorecard_settings(self.workspace.scorecard_file, known_signals(self.contracts))
+        with open_warehouse(self.workspace) as con:
+            load(con, self.workspace, self.contracts, read_sources(self.workspace.sources_file, self.contracts))
+            write_settings(con, settings, None, as_of_at)
+            if full:
+                con.execute("delete from increment.last_build")
+            plan = plan_build(con, project_fingerprint())
+        results = self.runner.build(select="fqn:*", exclude="tag:after_the_card", full=plan.is_full)
+        assert not [(r.unique_id, r.message) for r in results if not r.is_good]
+        with open_warehouse(self.workspace) as con:
+            complete_build(con)
+        return plan
+
+    def rows(self, query: str, values: list[Any] | None = None) -> list[tuple[Any, ...]]:
+        with open_warehouse(self.workspace) as con:
+            return con.execute(query, values).fetchall()
+
+    def tables(self) -> dict[str, list[tuple[Any, ...]]]:
+        """All rows of all tables that are not about the build itself, sorted."""
+        with open_warehouse(self.workspace) as con:
+            names = con.execute(
+                "select schema_name || '.' || table_name from duckdb_tables() "
+                "where schema_name in ('staging', 'intermediate', 'features') order by all"
+            ).fetchall()
+            return {
+                name: con.execute(f"from {name} order by all").fetchall()
+                for (name,) in names
+                if not name.endswith(BOOKS)
+            }
+
+
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    from orchestration.cli.demo import land_company
+
+    workspace = Workspace(tmp_path_factory.mktemp("increments") / "workspace")
+    land_company(workspace, accounts=120, events=4_000, months=12, seed=7, until=date(2026, 6, 30), quiet=True)
+    made = Warehouse(workspace)
+    assert made.build(START).is_full
+    return made
+
+
+def mail_traffic(emails: list[str], start: datetime, seed: int) -> pd.DataFrame:
+    """Messages to these people, half of them read by people and half followed by a gateway that calls itself a browser.
+
+    A gateway clicks all links within seconds, the unsubscription often among them, right after delivery or a minute later; or, from one
+    network address, one link of each of many messages in a burst. A person opens after a while, reads for some seconds at least before
+    the first click and between clicks, and seldom unsubscribes afterwards. The column `is_gateway` is the truth and is not landed.
+    """
+    chance = np.random.default_rng(seed)
+    rows: list[dict[str, Any]] = []
+
+    def add(
+        kind: str, message: int, seconds: float, is_gateway: bool, link: str | None = None, ip: str | None = None
+    ) -> None:
+        rows.append({"event_id": f"g-{len(rows)}", "occurred_at": start + timedelta(seconds=round(seconds)), "event_type": kind,
+                     "message_id": f"gm-{message}", "email": emails[message % len(emails)], "link_url": link,
+                     "user_agent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64)", "ip_address": ip, "is_gateway": is_gateway})  # fmt: skip
+
+    for message in range(1_200):
+        sent = float(chance.uniform(0, 30_000))
+        add("delivered", message, sent, False)
+        if message % 2:
+            at = sent + float(chance.exponential(3_000)) + 3
+            add("opened", message, at, False, ip=f"198.51.100.{chance.integers(1, 250)}")
+            for number in range(int(chance.integers(0, 4))):
+                at += 4 + float(chance.exponential(40))
+                add(
+                    "clicked",
+                    message,
+                    at,
+                    False,
+                    f"https://a.example/{number}",
+                    f"198.51.100.{chance.integers(1, 250)}",
+                )
+            if chance.random() < 0.02:
+                add("unsubscribed", message, at + 5 + float(chance.exponential(30)), False)
+        elif message % 10:
+            at = sent + (0 if chance.random() < 0.5 else 60) + float(chance.uniform(1, 4))
+            for number in range(int(chance.integers(3, 8))):
+                add("clicked", message, at + number * 0.5, True, f"https://a.example/{number}")
+            if chance.random() < 0.5:
+                add("clicked", message, at + 3, True, "https://a.example/unsubscribe")
+        else:
+            burst = 40_000 + 60 * (message // 200)
+            add("clicked", message, burst + float(chance.uniform(1, 50)), True, "https://a.example/0", "203.0.113.9")
+    return pd.DataFrame(rows)
+
+
+def assert_equal_to_a_full_build(warehouse: Warehouse, as_of_at: datetime) -> None:
+    kept = warehouse.tables()
+    assert warehouse.build(as_of_at, full=True).is_full
+    anew = warehouse.tables()
+    assert set(kept) == set(anew)
+    for name in kept:
+        different = set(kept[name]) ^ set(anew[name])
+        assert kept[name] == anew[name], f"{name}: {len(different)} rows differ, e.g. {sorted(map(str, different))[:4]}"
+
+
+def test_increment__equals_a_full_build(warehouse: Warehouse) -> None:
+    """New, late, duplicate, corrected, future and deleted records, a merge of contacts and one of accounts, a visitor who becomes
+    known, a contact who changes sides; on the same day as the last build.
+    """
+    moment = START + timedelta(hours=5)
+    contacts = warehouse.rows(
+        "select contact_id, min(account_id), max(email) from raw.crm__contacts where account_id is not null "
+        "group by contact_id order by contact_id"
+    )
+    (anonymous,) = warehouse.rows(
+        "select visitor_id from intermediate.int_touchpoints where match_status = 'no_person' "
+        "group by visitor_id order by count(*) desc, visitor_id limit 1"
+    )[0]
+    visitor, identified = warehouse.rows(
+        "select visitor_id, contact_id from intermediate.int_touchpoints where visitor_id is not null "
+        "and contact_id is not null group by all order by count(*) desc, visitor_id limit 1"
+    )[0]
+    web = dict(
+        zip(
+            ("event_id", "occurred_at", "event_type", "visitor_id", "contact_id"),
+            warehouse.rows(
+                "select event_id, occurred_at, event_type, visitor_id, contact_id from raw.web__events "
+                "where contact_id is not null order by event_id limit 1"
+            )[0],
+            strict=True,
+        )
+    )
+    email = warehouse.rows("select event_id, occurred_at, contact_id from raw.email__events order by event_id limit 1")[
+        0
+    ]
+    activities = warehouse.rows(
+        "select activity_id, activity_type, occurred_at, contact_id, account_id from raw.crm__activities "
+        "where contact_id is not null order by occurred_at desc, activity_id limit 3"
+    )
+    accounts = [
+        account for (account,) in warehouse.rows("select distinct account_id from raw.crm__accounts order by 1")
+    ]
+
+    def visit(number: str, at: datetime, who: str, kind: str = "pricing_page_view", **more: Any) -> dict[str, Any]:
+        return {"event_id": f"t-{number}", "occurred_at": at, "event_type": kind, "visitor_id": who, **more}
+
+    # New ones by a known and by a new visitor, one that is known a moment later; late; later than the as-of moment.
+    warehouse.land("web__events", visit("1", moment - timedelta(minutes=9), visitor),
+                   visit("2", moment - timedelta(minutes=8), "t-new"),
+                   visit("3", moment - timedelta(minutes=7), "t-new", "form_submission", email=contacts[3][2]),
+                   visit("4", START - timedelta(days=40), visitor),
+                   visit("5", START + timedelta(days=1, hours=1), visitor))  # fmt: skip
+    # The same again; then corrected in kind and person.
+    warehouse.land("web__events", web)
+    warehouse.land("web__events", {**web, "event_type": "download", "contact_id": contacts[5][0]})
+    warehouse.land("email__events", {"event_id": email[0], "occurred_at": email[1] - timedelta(days=3),
+                                     "event_type": "clicked", "contact_id": contacts[6][0]})  # fmt: skip
+    # A visitor with a history becomes known.
+    warehouse.land(
+        "web__events", visit("6", moment - timedelta(minutes=5), anonymous, "opt_in", contact_id=contacts[8][0])
+    )
+    for (activity, kind, at, contact, account), change in zip(
+        activities,
+        ({"is_deleted": True}, {"activity_type": "trade_fair_visit"}, {"account_id": accounts[9]}),
+        strict=True,
+    ):
+        warehouse.land("crm__activities", {"activity_id": activity, "activity_type": kind, "occurred_at": at,
+                                           "contact_id": contact, "account_id": account, "updated_at": moment, **change})  # fmt: skip
+    warehouse.land("crm__contacts",
+                   {"contact_id": identified, "email": "merged@x.example", "merged_into_contact_id": contacts[10][0], "updated_at": moment},
+                   {"contact_id": contacts[11][0], "email": contacts[11][2], "account_id": accounts[20], "updated_at": moment},
+                   {"contact_id": "t-late", "email": "late@x.example", "account_id": accounts[21], "created_at": moment, "updated_at": moment})  # fmt: skip
+    warehouse.land(
+        "crm__accounts", {"account_id": contacts[0][1], "merged_into_account_id": accounts[30], "updated_at": moment}
+    )
+    warehouse.land("crm__opportunities", {"opportunity_id": "t-deal", "account_id": accounts[30], "status": "open", "stage": "Discovery",
+                                          "amount": 1000.0, "opened_at": moment, "updated_at": moment})  # fmt: skip
+
+    for number, at in ((1, 0), (2, 1), (4, 2), (5, 3)):
+        warehouse.land("email__events", {"event_id": f"b-{number}", "occurred_at": START - timedelta(days=3, seconds=at),
+                                         "event_type": "clicked", "message_id": "b" if number < 3 else "b2", "email": contacts[0][2],
+                                         "link_url": f"b{number}" if number < 5 else "b/unsubscribe"})  # fmt: skip
+
+    assert not warehouse.build(moment).is_full
+    moved, all_of_them = warehouse.rows(
+        "select (select count(*) from intermediate.int_touchpoints__moved), count(*) from intermediate.int_touchpoints"
+    )[0]
+    assert 20 < moved < all_of_them / 4, "something moved, and not everything"
+    assert warehouse.rows("select match_status from intermediate.int_touchpoints where visitor_id = ?", [anonymous])[
+        0
+    ] == ("matched",)
+    assert_equal_to_a_full_build(warehouse, moment)
+
+
+def test_increment__after_midnight_with_what_was_undone_equals_a_full_build(warehouse: Warehouse) -> None:
+    """A day later: both merges are taken back, versions come out of order, a visitor becomes somebody else, a contact is deleted, an
+    event is older than its signal's first, and one that had landed for later has come.
+    """
+    moment = START + timedelta(days=2)
+    merged, survivor = warehouse.rows("select contact_id, surviving_contact_id from staging.stg_crm__contact_survivors "
+                                      "where contact_id <> surviving_contact_id order by contact_id")[-1]  # fmt: skip
+    account = warehouse.rows("select account_id from raw.crm__accounts where merged_into_account_id is not null "
+                             "order by _arrived_at desc limit 1")[0][0]  # fmt: skip
+    (visitor,) = warehouse.rows("select visitor_id from raw.web__events where event_id = 't-6'")[0]
+    assert warehouse.rows("select count(*) from intermediate.int_touchpoints where touchpoint_id = 't-5'") == [(0,)]
+    emails = sorted(e for (e,) in warehouse.rows("select email from intermediate.int_contact_emails"))[:60]
+    (email_of_b,) = warehouse.rows("select email from raw.email__events where event_id = 'b-1'")[0]
+    assert warehouse.rows(
+        "select count(*) from intermediate.int_touchpoints where touchpoint_id in ('b-1', 'b-2')"
+    ) == [(2,)]
+    signal, first_at = warehouse.rows(
+        "select signal, first_occurred_at from intermediate.int_signals where signal = 'pricing_page_view'"
+    )[0]
+    warehouse.land("crm__contacts", {"contact_id": merged, "email": "merged@x.example", "updated_at": moment})
+    warehouse.land(
+        "crm__contacts", {"contact_id": survivor, "account_id": "nobody", "updated_at": START - timedelta(days=90)}
+    )
+    warehouse.land(
+        "crm__contacts", {"contact_id": "t-late", "email": "late@x.example", "is_deleted": True, "updated_at": moment}
+    )
+    warehouse.land("crm__accounts", {"account_id": account, "updated_at": moment})
+    warehouse.land("web__events",
+                   {"event_id": "t-7", "occurred_at": START + timedelta(days=1), "event_type": "opt_in", "visitor_id": visitor, "contact_id": survivor},
+                   {"event_id": "t-8", "occurred_at": first_at - timedelta(days=30), "event_type": signal, "visitor_id": visitor},
+                   {"event_id": "t-1", "occurred_at": moment + timedelta(days=9), "event_type": signal, "visitor_id": visitor})  # fmt: skip
+    # The third link of a message whose first two have counted until now gives all three away; a gateway's click is corrected.
+    warehouse.land("email__events", *({"event_id": f"b-{n}", "occurred_at": START - timedelta(days=3), "event_type": "clicked",
+                                       "message_id": "b", "email": email_of_b, "link_url": f"b{n}"} for n in (3, 6)))  # fmt: skip
+    warehouse.land("email__events", {"event_id": "b-5", "occurred_at": START - timedelta(days=2), "event_type": "clicked",
+                                     "message_id": "b", "email": email_of_b, "link_url": "b5"})  # fmt: skip
+    traffic = mail_traffic(emails, START + timedelta(days=1), seed=3)
+    warehouse.land_frame("email__events", traffic.drop(columns="is_gateway"))
+    # As a source with mistakes may do: the same moment twice, the first one is replaced.
+    warehouse.land("crm__activities",
+                   {"activity_id": "t-a", "activity_type": "call", "occurred_at": START, "account_id": account, "updated_at": moment},
+                   {"activity_id": "t-a", "activity_type": "meeting", "occurred_at": START, "account_id": account, "updated_at": moment})  # fmt: skip
+
+    assert not warehouse.build(moment).is_full
+    assert warehouse.rows("select count(*) from intermediate.int_touchpoints where touchpoint_id = 't-5'") == [(1,)]
+    assert warehouse.rows("select count(*) from intermediate.int_touchpoints where touchpoint_id = 't-1'") == [(0,)]
+    flagged = {
+        event
+        for (event,) in warehouse.rows(
+            "select touchpoint_id from intermediate.int_touchpoints__kept where bot_reason is not null"
+        )
+    }
+    assert flagged & {f"b-{n}" for n in range(1, 7)} == {"b-1", "b-2", "b-3", "b-6"}, (
+        "b-4 had b-5 beside it and has no more"
+    )
+    is_flagged = traffic["event_id"].isin(flagged)
+    assert is_flagged[traffic["is_gateway"]].mean() >= 0.95, "synthetic gateways are recognised"
+    by_people = ~traffic["is_gateway"] & (traffic["event_type"] != "delivered")
+    assert by_people.sum() > 1_000
+    assert is_flagged[by_people].mean() <= 0.01, "and people are not lost"
+    assert_equal_to_a_full_build(warehouse, moment)
+
+
+def test_plan__is_full_where_nothing_may_be_kept(warehouse: Warehouse, tmp_path: Path) -> None:
+    """On a copy: an interrupted build, an earlier as-of moment, other transformations, a table that was loaded again."""
+    copy = tmp_path / "copy.duckdb"
+    copy.write_bytes(warehouse.workspace.warehouse.read_bytes())
+    with duckdb.connect(str(copy)) as con:
+        project = project_fingerprint()
+
+        def plan_of(change: str) -> Plan:
+            con.execute(change)
+            plan = plan_build(con, project)
+            for schema, table in con.execute(
+                "select schema_name, table_name from duckdb_tables() where table_name like '%\\_\\_last' escape '\\'"
+            ).fetchall():
+                con.execute(f"alter table {schema}.{table} rename to {table.removesuffix('__last')}")
+            return plan
+
+        assert not plan_of("select 1").is_full
+        assert "come to its end" in plan_of("select 1").reason, "the plan before was never completed"
+        complete_build(con)
+        assert (
+            "is before that of the last build"
+            in plan_of("update settings.refresh set as_of_at = timestamp '2026-01-01'").reason
+        )
+        complete_build(con)
+        assert "loaded again" in plan_of("update load.files set loaded_at = loaded_at + interval 1 second").reason
+        con.execute("update settings.refresh set as_of_at = timestamp '2027-01-01'")
+        complete_build(con)
+        project = "another"
+        assert "the transformations or the rules" in plan_of("select 1").reason
