@@ -12,6 +12,7 @@ from orchestration.cli import screens
 from orchestration.lib.errors import UserError
 from orchestration.lib.marts_reader import find_account, open_marts, rows
 from orchestration.lib.rules import Period, Rule, read_rule, read_rules, rule_catalogue, rule_files
+from orchestration.lib.segments import segment_catalogue
 from orchestration.lib.warehouse import writer_lock
 from orchestration.lib.workspace import Workspace
 
@@ -28,7 +29,7 @@ def rules() -> None:
 def list_rules(workspace: Workspace) -> None:
     """Show all rules, what they have done, and what is wrong with those that are refused."""
     out = screens.console()
-    found, problems = read_rules(workspace.require(), rule_catalogue())
+    found, problems = read_rules(workspace.require(), segment_catalogue(workspace))
     done = _done(workspace)
     if found:
         table = screens.table("Rules", "rule", "title", "does", "how often", "effective", ">fired", ">points", "last")
@@ -137,7 +138,7 @@ def preview(workspace: Workspace, rule: str) -> None:
 
 
 def _find(workspace: Workspace, name: str) -> Rule:
-    catalogue = rule_catalogue()
+    catalogue = segment_catalogue(workspace)
     path = Path(name)
     if path.suffix not in (".yml", ".yaml"):
         path = workspace.rules / f"{name}.yml"

@@ -145,10 +145,10 @@ def _reason_for_a_full_build(
 _BOT_RULES = ("from settings.bots", "from settings.bot_agents order by all")
 #: What makes the value of an implicit criterion. Which card uses it makes no difference.
 _DEFINITIONS = (
-    "select criterion_key, measure, half_life_days, window_days, cap_per_day_milli, cap_per_person_micro "
+    "select criterion_key, measure, decay_key, window_days, cap_per_day_milli, cap_per_person_micro, floor_micro, ceiling_micro "
     "from settings.criteria where kind = 'implicit' order by all",
     "select criterion_key, signal, multiplier_milli from settings.criterion_signals order by all",
-    "select half_life_days, count(*), sum(factor_nano) from settings.decay group by half_life_days order by all",
+    "select decay_key, count(*), sum(factor_nano) from settings.decay group by decay_key order by all",
 )
 
 

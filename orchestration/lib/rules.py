@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -40,6 +40,7 @@ from orchestration.lib.landing import landing_file
 from orchestration.lib.ledger import COLUMNS, TABLE
 from orchestration.lib.settings_file import SettingsError, read_settings, read_yaml_with_lines
 from orchestration.lib.settings_tables import RULE_TABLES
+from orchestration.lib.warehouse import drop_relation
 from orchestration.lib.workspace import SOURCE_CONTRACTS, Workspace
 
 if TYPE_CHECKING:
@@ -356,7 +357,7 @@ def write_rules(
             con.execute(f"insert into settings.rules values ({', '.join('?' * len(row))})", row)
         for name in attributes:
             con.execute("insert into settings.condition_attributes values (?)", [name])
-        _drop(con, "settings", "rule_matches")
+        drop_relation(con, "settings", "rule_matches")
         con.execute(f"create view settings.rule_matches as {matches.sql(dialect=DIALECT)}")
 
 
@@ -401,7 +402,7 @@ def ensure_relations(con: duckdb.DuckDBPyConnection) -> None:
         }
         if not needed <= there:
             con.execute(f"create schema if not exists {schema}")
-            _drop(con, schema, table)
+            drop_relation(con, schema, table)
             con.execute(f"create table {schema}.{table} ({columns})")
 
 
@@ -555,14 +556,6 @@ def _moment(value: datetime | date) -> datetime:
     if value.tzinfo is not None:
         value = (value - (value.utcoffset() or timedelta())).replace(tzinfo=None)
     return value
-
-
-def _drop(con: duckdb.DuckDBPyConnection, schema: str, name: str) -> None:
-    kinds: Iterable[tuple[str]] = con.execute(
-        "select table_type from information_schema.tables where table_schema = ? and table_name = ?", [schema, name]
-    ).fetchall()
-    for (kind,) in kinds:
-        con.execute(f"drop {'view' if kind == 'VIEW' else 'table'} {schema}.{name}")
 
 
 @contextmanager

@@ -130,8 +130,11 @@ def read_segment(path: Path, catalogue: Catalogue) -> Segment | None:
 # --------------------------------------------------------------------------- what a refresh does with them
 
 
-def prepare_segments(con: duckdb.DuckDBPyConnection, workspace: Workspace) -> tuple[int, list[str]]:
-    """Make the segments run at this refresh. Returns how many do, and what is wrong with the others."""
+def prepare_segments(con: duckdb.DuckDBPyConnection, workspace: Workspace, as_of_at: datetime) -> tuple[int, list[str]]:
+    """Make the segments run at this refresh. Returns how many do, and what is wrong with the others.
+
+    A refresh of an earlier moment than that of the last change looks back: nobody enters or leaves in the past.
+    """
     segments, problems = read_segments(workspace, segment_catalogue(workspace))
     ensure_relations(con)
     running = []
@@ -142,12 +145,16 @@ def prepare_segments(con: duckdb.DuckDBPyConnection, workspace: Workspace) -> tu
             problems.append(f"{workspace.segments / segment.name}.yml: the warehouse cannot run it: {error}")
         else:
             running.append(segment)
-    write_segments(con, running)
+    last = con.execute(f"select max(changed_at) from raw.{CHANGES}").fetchall()[0][0]
+    write_segments(con, running, is_looking_back=last is not None and as_of_at <= last)
     return len(running), problems
 
 
-def write_segments(con: duckdb.DuckDBPyConnection, segments: Sequence[Segment]) -> None:
-    """Replace `settings.segments` and the view `settings.segment_matches`, and ask for the attributes that conditions read."""
+def write_segments(con: duckdb.DuckDBPyConnection, segments: Sequence[Segment], *, is_looking_back: bool) -> None:
+    """Replace `settings.segments`, `settings.segment_clock` and the view `settings.segment_matches`.
+
+    The attributes that the conditions read are asked for, beside those that rules asked for.
+    """
     from sqlglot import exp
 
     matches: Any = _no_matches()
@@ -157,6 +164,8 @@ def write_segments(con: duckdb.DuckDBPyConnection, segments: Sequence[Segment]) 
     try:
         con.execute("create schema if not exists settings")
         con.execute(f"create or replace table settings.segments ({SEGMENT_TABLES['segments']})")
+        con.execute(f"create or replace table settings.segment_clock ({SEGMENT_TABLES['segment_clock']})")
+        con.execute("insert into settings.segment_clock values (?)", [is_looking_back])
         for segment in segments:
             said = segment.definition
             row = [

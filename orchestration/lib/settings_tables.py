@@ -66,6 +66,7 @@ RULE_TABLES = {
 SEGMENT_TABLES = {
     "segments": "segment varchar, title varchar, description varchar, rank_by varchar, most bigint, condition_text varchar, "
     "definition_hash varchar",
+    "segment_clock": "is_looking_back boolean",
     "segment_matches": "account_id varchar, segment varchar",
 }
 _TABLES = {

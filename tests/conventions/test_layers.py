@@ -65,7 +65,11 @@ def test_staging__reads_one_raw_table_and_joins_nothing(model: Model) -> None:
 @pytest.mark.parametrize("model", models_of("intermediate"), ids=str)
 def test_intermediate__reads_staging_intermediate_and_settings(model: Model) -> None:
     # The landed score records are read where scores are: after the card.
-    assert {source for source, _ in model.sources} <= {"settings", "increment", *(["history"] if is_after_the_card(model) else [])}
+    assert {source for source, _ in model.sources} <= {
+        "settings",
+        "increment",
+        *(["history"] if is_after_the_card(model) else []),
+    }
     allowed = {"staging", "intermediate"}
     if is_after_the_card(model) or model.name in ASKS_WHETHER_THERE_ARE_FEATURES:
         allowed.add("features")

@@ -1,5 +1,6 @@
 """Segments: their files, and the feed of changes that a consumer reads."""
 
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -20,6 +21,7 @@ from orchestration.lib.segments import (
 from orchestration.lib.settings_tables import RULE_TABLES
 from orchestration.lib.workspace import Workspace
 
+AS_OF = datetime(2026, 5, 1)
 LARGE = """
 title: Large companies
 conditions: {rules: [{field: employees, operator: ">=", value: 250}]}
@@ -82,7 +84,9 @@ def test_prepare__makes_a_view_of_who_fulfils_the_condition_and_a_hostile_value_
     con = duckdb.connect()
     con.execute("create schema settings; create table settings.refresh as select timestamp '2026-05-01' as as_of_at")
     con.execute(f"create table settings.condition_attributes ({RULE_TABLES['condition_attributes']})")
-    assert prepare_segments(con, workspace) == (2, [])
+    con.execute("create schema raw; create table raw.scoring__segment_changes (changed_at timestamp)")
+    assert prepare_segments(con, workspace, AS_OF) == (2, [])
+    assert con.execute("select is_looking_back from settings.segment_clock").fetchall() == [(False,)]
     con.execute(
         "insert into intermediate.int_accounts (account_id) values ('a'), ('b');"
         "insert into intermediate.int_account_attributes values "
@@ -93,8 +97,10 @@ def test_prepare__makes_a_view_of_who_fulfils_the_condition_and_a_hostile_value_
     assert con.execute("select attribute from settings.condition_attributes order by 1").fetchall() == [
         ("city",), ("employees",),
     ]  # fmt: skip
-    prepare_segments(con, workspace)
+    con.execute("insert into raw.scoring__segment_changes values (?)", [AS_OF])
+    prepare_segments(con, workspace, AS_OF)
     assert con.execute("select count(*) from settings.segments").fetchall() == [(2,)]
+    assert con.execute("select is_looking_back from settings.segment_clock").fetchall() == [(True,)]
 
 
 def state(**points: int) -> pa.Table:

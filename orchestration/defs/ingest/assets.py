@@ -13,9 +13,9 @@ from orchestration.defs.resources import ScoringWorkspace, WriterLock
 from orchestration.lib.card_store import active_card, shadow_cards
 from orchestration.lib.contracts import Contract, load_contracts
 from orchestration.lib.moments import parse_moment
-from orchestration.lib.rules import prepare_rules, rule_catalogue
+from orchestration.lib.rules import prepare_rules
 from orchestration.lib.scorecard_settings import read_scorecard_settings
-from orchestration.lib.segments import prepare_segments
+from orchestration.lib.segments import prepare_segments, segment_catalogue
 from orchestration.lib.settings_tables import write_settings
 from orchestration.lib.signals import known_signals
 from orchestration.lib.sources import read_sources
@@ -125,8 +125,8 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
         as_of_at = parse_moment(config.as_of) if config.as_of else datetime.now(UTC).replace(tzinfo=None)
         with open_warehouse(home) as connection:
             write_settings(connection, settings, active_card(home), as_of_at, shadow_cards(home))
-            rule_count, refused = prepare_rules(connection, home, as_of_at, rule_catalogue())
-            segment_count, refused_segments = prepare_segments(connection, home)
+            rule_count, refused = prepare_rules(connection, home, as_of_at, segment_catalogue(home))
+            segment_count, refused_segments = prepare_segments(connection, home, as_of_at)
         for problem in [*refused, *refused_segments]:
             context.log.error(f"refused, the others run: {problem}")
         context.log.info(f"as of {as_of_at:%Y-%m-%d %H:%M:%S} UTC")

@@ -14,11 +14,14 @@ with totals as (
 graded as (
     select
         totals.*,
-        {{ fit_grade('totals.fit_points', 'card') }} as fit_grade,
-        {{ engagement_level('totals.engagement_points', 'card') }} as engagement_level,
+        {{ held(fit_grade, 'totals.fit_points', 'card', 'recorded.fit_grade', 'rules.hysteresis_points') }} as fit_grade,
+        {{ held(engagement_level, 'totals.engagement_points', 'card', 'recorded.engagement_level', 'rules.hysteresis_points') }}
+            as engagement_level,
         calibration.win_probability
     from totals
     cross join {{ source('settings', 'scorecard') }} as card
+    cross join {{ source('settings', 'matrix_rules') }} as rules
+    left join {{ ref('int_scores__recorded') }} as recorded on totals.account_id = recorded.account_id
     inner join {{ source('settings', 'scorecard_calibration') }} as calibration
         on
             card.scorecard_version = calibration.scorecard_version

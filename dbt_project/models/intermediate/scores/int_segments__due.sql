@@ -36,9 +36,10 @@ both_times as (
 
 refresh as (
     select
-        as_of_at,
-        (select max(changed_at) from {{ source('raw', 'scoring__segment_changes') }}) as last_changed_at
-    from {{ source('settings', 'refresh') }}
+        refresh.as_of_at,
+        clock.is_looking_back
+    from {{ source('settings', 'refresh') }} as refresh
+    cross join {{ source('settings', 'segment_clock') }} as clock
 )
 
 select
@@ -51,4 +52,4 @@ select
 from both_times
 cross join refresh
 left join {{ source('settings', 'segments') }} as segments on both_times.segment = segments.segment
-where refresh.last_changed_at is null or refresh.last_changed_at < refresh.as_of_at
+where not refresh.is_looking_back

@@ -14,24 +14,38 @@ with matches as (
     where states.state <> 'suppressed' and not accounts.is_holdout
 ),
 
-valued as (
+typical_deal as (
+    {{ typical_deal() }}
+),
+
+worth as (
     select
         matches.segment,
         matches.account_id,
+        scored.win_probability,
+        scored.model_points,
+        {{ expected_value('scored.win_probability', 'accounts', 'typical_deal.mean_amount') }} as expected_value
+    from matches
+    inner join {{ ref('int_accounts') }} as accounts on matches.account_id = accounts.account_id
+    cross join typical_deal
+    left join {{ ref('int_accounts__scored') }} as scored on matches.account_id = scored.account_id
+),
+
+valued as (
+    select
+        worth.segment,
+        worth.account_id,
         segments.rank_by,
         segments.most,
-        scored.win_probability,
-        scored.expected_value,
         row_number() over (
-            partition by matches.segment
-            order by scored.win_probability desc nulls last, scored.total_points desc nulls last, matches.account_id
+            partition by worth.segment
+            order by worth.win_probability desc nulls last, worth.model_points desc nulls last, worth.account_id
         ) as likelihood_rank,
         row_number() over (
-            partition by matches.segment order by scored.expected_value desc nulls last, matches.account_id
+            partition by worth.segment order by worth.expected_value desc nulls last, worth.account_id
         ) as value_rank
-    from matches
-    inner join {{ source('settings', 'segments') }} as segments on matches.segment = segments.segment
-    inner join {{ ref('scored_accounts') }} as scored on matches.account_id = scored.account_id
+    from worth
+    inner join {{ source('settings', 'segments') }} as segments on worth.segment = segments.segment
 ),
 
 ranked as (

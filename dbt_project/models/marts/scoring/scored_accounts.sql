@@ -23,9 +23,7 @@ refresh as (
 ),
 
 typical_deal as (
-    select cast(avg(amount) as decimal(18, 2)) as mean_amount
-    from {{ ref('int_deals') }}
-    where status = 'won' and amount is not null
+    {{ typical_deal() }}
 ),
 
 totals as (
@@ -131,12 +129,7 @@ select
     ranked.win_probability,
     ranked.win_probability_low,
     ranked.win_probability_high,
-    -- An account's own won deals say what it buys; five deals of everybody stand in for what is not yet known.
-    cast(
-        ranked.win_probability
-        * (cast(accounts.won_amount as double) + 5 * cast(typical_deal.mean_amount as double))
-        / (accounts.won_amount_count + 5) as decimal(18, 2)
-    ) as expected_value,
+    {{ expected_value('ranked.win_probability', 'accounts', 'typical_deal.mean_amount') }} as expected_value,
     case when not accounts.is_holdout then cast(ranked.rank_no as bigint) end as {{ adapter.quote('rank') }},
     case
         when not accounts.is_holdout
