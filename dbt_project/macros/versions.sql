@@ -74,6 +74,7 @@
 
 {#
     One row per event: of records with the same key the one that arrived last. Later events than the as-of moment do not exist.
+    moment: a column, or an expression of columns.
 
     As with records, only keys that have come more than once are ranked.
 #}
@@ -82,7 +83,7 @@
         landed.*,
         1 as newest_first
     from {{ relation }} as landed
-    where not coalesce(landed._is_repeated, true) and landed.{{ moment }} <= {{ as_of_at() }}
+    where not coalesce(landed._is_repeated, true) and {{ moment }} <= {{ as_of_at() }}
 
     union all
 
@@ -96,7 +97,7 @@
         from {{ relation }} as landed
         where coalesce(landed._is_repeated, true)
     ) as ranked
-    where ranked.newest_first = 1 and ranked.{{ moment }} <= {{ as_of_at() }}
+    where ranked.newest_first = 1 and {{ moment }} <= {{ as_of_at() }}
 {% endmacro %}
 
 {#
