@@ -42,13 +42,23 @@ def report(workspace: Workspace, top: int) -> None:
 
 @click.command()
 @click.argument("account")
+@click.option(
+    "--at",
+    type=click.DateTime(),
+    default=None,
+    help="As of this moment (UTC): in the past, or to come if nothing happens.",
+)
+@click.option("--decay", is_flag=True, help="How the points fade over the next half year if nothing happens.")
 @click.pass_obj
-def explain(workspace: Workspace, account: str) -> None:
+def explain(workspace: Workspace, account: str, at: datetime | None, decay: bool) -> None:
     """Show every point of one account and the evidence behind it.
 
     ACCOUNT is its id or name.
     """
     out = screens.console()
+    if at is not None or decay:
+        _explain_at(out, workspace.require(), account, at, decay)
+        return
     with open_marts(workspace.require()) as con:
         found = find_account(con, account)
         out.print(
@@ -90,6 +100,63 @@ def explain(workspace: Workspace, account: str) -> None:
     result.add_section()
     result.add_row("", "total", "", "", str(sum(row["points"] for row in contributions)), "")
     out.print(result)
+
+
+#: Days from now at which the decay is shown.
+DECAY_DAYS = (0, 7, 14, 30, 60, 90, 180)
+
+
+def _explain_at(out: Any, workspace: Workspace, account: str, at: datetime | None, decay: bool) -> None:
+    from datetime import timedelta
+
+    from orchestration.cli.weights import read_settings_of
+    from orchestration.lib.job_runner import prepare_process
+    from orchestration.lib.score_replay import score_at
+    from orchestration.lib.warehouse import writer_lock
+
+    with open_marts(workspace) as con:
+        found = find_account(con, account)
+    prepare_process(workspace)
+    start = at or found["as_of_at"]
+    moments = [start + timedelta(days=days) for days in DECAY_DAYS] if decay else [start]
+    with writer_lock(workspace):
+        scored = score_at(
+            workspace,
+            read_settings_of(workspace),
+            found["account_id"],
+            moments,
+            say=lambda text: click.echo(text, err=True),
+        )
+    out.print(f"[bold]{escape(found['account_name'])}[/bold] ({escape(found['account_id'])})")
+    if not decay:
+        now = scored[0].account
+        out.print(f"As of {start:%Y-%m-%d %H:%M} UTC: {now['state']}; {now['total_points']} points, cell {now['cell']}")
+        table = screens.table(
+            f"Every point, scorecard {now['scorecard_version']}", "kind", "criterion", "value", "band", ">points"
+        )
+        for row in scored[0].contributions:
+            table.add_row(
+                row["kind"], row["criterion"].replace("_", " "), escape(row["value"] or "missing"), escape(row["band"]),
+                screens.signed(row["points"]),
+            )  # fmt: skip
+        table.add_section()
+        table.add_row("", "total", "", "", str(sum(row["points"] for row in scored[0].contributions)))
+        out.print(table)
+        return
+    criteria = list(dict.fromkeys(row["criterion"] for one in scored for row in one.contributions))
+    points = [{row["criterion"]: row["points"] for row in one.contributions} for one in scored]
+    fading = [name for name in criteria if len({each.get(name) for each in points}) > 1]
+    table = screens.table(
+        "If nothing happens", "criterion", *(">today" if not days else f">in {days} days" for days in DECAY_DAYS)
+    )
+    for name in fading:
+        table.add_row(name.replace("_", " "), *(screens.signed(each.get(name)) for each in points))
+    rest = [sum(value for name, value in each.items() if name not in fading) for each in points]
+    table.add_row("all others", *(screens.signed(value) for value in rest))
+    table.add_section()
+    table.add_row("total", *(str(one.account["total_points"]) for one in scored))
+    table.add_row("cell", *(str(one.account["cell"] or one.account["state"]) for one in scored))
+    out.print(table)
 
 
 def _evidence(row: dict[str, Any]) -> str:

@@ -200,7 +200,7 @@ def tune(
 
     if not dry_run and not note.strip():
         raise click.UsageError("--note is required: say why the version is made (or use --dry-run)")
-    settings = _settings(workspace.require())
+    settings = read_settings_of(workspace.require())
     base = versions.base_version(workspace, version)
     card = versions.card_of(base)
     change = versions.read_change(
@@ -274,7 +274,7 @@ def preview(workspace: Workspace, version: str, segment_by: str | None, top: int
     from orchestration.lib.preview import preview as make_preview
     from orchestration.lib.warehouse import writer_lock
 
-    settings = _settings(workspace.require())
+    settings = read_settings_of(workspace.require())
     stored = find_card(workspace, version)
     by = segment_by or settings.segments.by
     if by is not None and by not in stored.document["criteria"]:
@@ -437,7 +437,7 @@ def check_leaks(workspace: Workspace, version: str | None, until: str | None) ->
     from orchestration.lib.versions import base_version, card_of
     from orchestration.lib.warehouse import writer_lock
 
-    settings = _settings(workspace.require())
+    settings = read_settings_of(workspace.require())
     stored = base_version(workspace, version)
     card = card_of(stored)
     moment = None
@@ -482,7 +482,7 @@ def half_life(workspace: Workspace, criterion: str, days: str | None) -> None:
 
     asked = DAYS if days is None else tuple(_half_life_days(part) for part in days.split(","))
     prepare_process(workspace.require())
-    settings = _settings(workspace)
+    settings = read_settings_of(workspace)
     with writer_lock(workspace):
         found = fit_half_life(workspace, settings, base_version(workspace, None), criterion, days=asked, say=_say)
     out = screens.console()
@@ -540,7 +540,7 @@ def import_file(workspace: Workspace, file: Path, base: str | None, note: str) -
     """Land an exported version as a new draft: a whole one (.json), or points that you edited (.csv)."""
     from orchestration.lib.versions import base_version, card_of, import_version
 
-    settings = _settings(workspace.require())
+    settings = read_settings_of(workspace.require())
     is_table = file.suffix.lower() == ".csv"
     stored = base_version(workspace, base) if is_table else None
     tuned = import_version(workspace, settings, file, base=stored, note=note)
@@ -569,7 +569,8 @@ def card(workspace: Workspace, version: str | None, output: Path | None) -> None
     click.echo(f"Model card of {stored.version}: {path}")
 
 
-def _settings(workspace: Workspace) -> ScorecardSettings:
+def read_settings_of(workspace: Workspace) -> ScorecardSettings:
+    """The workspace's scorecard.yml, checked."""
     from orchestration.lib.contracts import load_contracts
     from orchestration.lib.scorecard_settings import read_scorecard_settings
     from orchestration.lib.signals import known_signals

@@ -52,7 +52,7 @@ def scored(workspace: Workspace) -> pd.DataFrame:
 def test_preview__is_what_activation_does_and_a_rollback_gives_the_same_marts_again(
     workspace: Workspace, refresh: Callable[..., Any]
 ) -> None:
-    from orchestration.cli.weights import _settings
+    from orchestration.cli.weights import read_settings_of
     from orchestration.lib.preview import preview
     from orchestration.lib.warehouse import writer_lock
 
@@ -64,7 +64,7 @@ def test_preview__is_what_activation_does_and_a_rollback_gives_the_same_marts_ag
 
     with writer_lock(workspace):
         shown = preview(
-            workspace, _settings(workspace), find_card(workspace, version), segment_by="industry", say=print
+            workspace, read_settings_of(workspace), find_card(workspace, version), segment_by="industry", say=print
         )
     assert marts_of(workspace) == before, "a preview changes nothing"
 
@@ -213,6 +213,35 @@ def test_automatic_fit__replaces_the_card_only_by_the_figures(workspace: Workspa
     else:
         assert challenger.state == "draft"
         assert active_card(workspace).version == champion.version  # type: ignore[union-attr]
+
+
+def test_explain_at__is_what_a_refresh_of_that_moment_says_and_points_fade_where_nothing_happens(
+    workspace: Workspace,
+) -> None:
+    from orchestration.cli.weights import read_settings_of
+    from orchestration.lib.score_replay import score_at
+    from orchestration.lib.warehouse import writer_lock
+
+    now = datetime.combine(DEMO_END, datetime.min.time())
+    with open_marts(workspace) as con:
+        (published,) = rows(con, "select * from scored_accounts where state = 'scored' order by rank limit 1")
+        account = published["account_id"]
+        contributions = rows(
+            con,
+            "select * from score_contributions where account_id = ? order by kind, abs(points) desc, criterion",
+            [account],
+        )
+    before = marts_of(workspace)
+    with writer_lock(workspace):
+        today, later = score_at(
+            workspace, read_settings_of(workspace), account, [now, now + timedelta(days=400)], say=print
+        )
+    assert today.account == published
+    assert today.contributions == contributions
+    assert sum(row["points"] for row in later.contributions) == later.account["total_points"]
+    assert later.account["engagement_points"] < today.account["engagement_points"]
+    assert later.account["fit_points"] == today.account["fit_points"]
+    assert marts_of(workspace) == before
 
 
 def test_half_life__asks_the_deals_and_stores_nothing(workspace: Workspace) -> None:
