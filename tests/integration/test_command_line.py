@@ -148,20 +148,11 @@ def test_loads__accounts_for_every_row(demo: Company) -> None:
     assert wrong == []
 
 
-def test_adjust__needs_a_reason_and_counts_at_the_next_refresh(
-    demo: Company, refresh: Callable[..., Any], tmp_path: Path
-) -> None:
-    workspace = demo.copy(tmp_path / "adjusted")
-    refresh(workspace, demo.as_of)
-    with open_marts(workspace) as con:
-        before = rows(con, "select * from scored_accounts where state = 'scored' order by rank limit 1")[0]
-    assert run(workspace, "adjust", before["account_id"], "add", "15").exit_code == 2
-    assert run(workspace, "adjust", before["account_id"], "add", "15", "--note", " ").exit_code == 1
-    assert run(workspace, "adjust", before["account_id"], "add", "15", "--note", "met their board").exit_code == 0
-    refresh(workspace)
-    with open_marts(workspace) as con:
-        after = rows(con, "select * from scored_accounts where account_id = ?", [before["account_id"]])[0]
-    assert after["adjustment_points"] == 15
+def test_adjust__needs_a_reason(demo: Company) -> None:
+    with open_marts(demo.workspace) as con:
+        account = rows(con, "select account_id from scored_accounts order by rank limit 1")[0]["account_id"]
+    assert run(demo.workspace, "adjust", account, "add", "15").exit_code == 2
+    assert run(demo.workspace, "adjust", account, "add", "15", "--note", " ").exit_code == 1
 
 
 def test_fit__lands_a_draft_and_activates_on_request(demo: Company, tmp_path: Path) -> None:

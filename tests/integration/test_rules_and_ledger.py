@@ -24,6 +24,15 @@ conditions:
     - {field: employees, operator: ">=", value: 200}
     - {field: state, operator: "=", value: scored}
 """
+HOT = """
+title: Those whom the rule gave points
+rank_by: both
+most: 20
+conditions:
+  rules:
+    - {field: employees, operator: ">=", value: 200}
+    - {field: cell, operator: beginsWith, value: A}
+"""
 FORMS = """
 title: Filled in a form
 operation: add
@@ -49,8 +58,31 @@ def company(demo: Company, refresh: Callable[..., Any], tmp_path_factory: pytest
     workspace.rules.mkdir(exist_ok=True)
     for name, text in {"large": LARGE, "forms": FORMS, "typo": LARGE.replace("employees", "emploees")}.items():
         (workspace.rules / f"{name}.yml").write_text(text, encoding="utf-8")
+    (workspace.segments / "hot.yml").write_text(HOT, encoding="utf-8")
     refresh(workspace)
     return workspace
+
+
+def test_segments__have_members_changes_and_a_feed(company: Workspace, tmp_path: Path) -> None:
+    with open_marts(company) as con:
+        members = rows(con, "select * from segment_members order by rank_no")
+        entered = rows(con, "select account_id from segment_changes where segment = 'hot' and change = 'entered'")
+        cells = rows(
+            con,
+            "select distinct cell from scored_accounts where account_id in (select account_id from segment_members)",
+        )
+    assert 0 < len(members) <= 20
+    assert [row["rank_no"] for row in members] == list(range(1, len(members) + 1))
+    assert {row["account_id"] for row in entered} == {row["account_id"] for row in members}
+    assert all(row["cell"].startswith("A") for row in cells)
+    assert "employees >= 200 and cell beginsWith A" in run(company, "segments", "list")
+    file = tmp_path / "hot.csv"
+    told = run(company, "segments", "export", "hot", "--to", str(file), "--consumer", "crm")
+    assert len(file.read_text(encoding="utf-8").splitlines()) == 1 + len(members)
+    run(company, "segments", "confirm", "hot", "--consumer", "crm", told.split()[-1])
+    assert "0 changes of hot for crm" in run(
+        company, "segments", "export", "hot", "--to", str(file), "--consumer", "crm"
+    )
 
 
 def test_rules_and_adjustments__through_the_command_line(company: Workspace, refresh: Callable[..., Any]) -> None:
