@@ -280,32 +280,3 @@ def test_future_rows__change_no_score_and_no_training_feature(
         assert (
             rows(con, "select state from scored_accounts where account_id = ?", [account])[0]["state"] == "suppressed"
         )
-
-
-def test_adjustment__is_a_row_of_its_own_and_adds_to_the_total(
-    demo: Company, refresh: Callable[..., Any], tmp_path: Path
-) -> None:
-    workspace = demo.copy(tmp_path / "adjusted")
-    with open_marts(demo.workspace) as con:
-        account = rows(con, "select * from scored_accounts where state = 'scored' order by rank limit 1")[0]
-    at = datetime.fromisoformat(demo.as_of) - timedelta(days=1)
-    with landing_file(workspace, "scoring__adjustments", "adjustments.csv") as path:
-        path.write_text(
-            "adjustment_id,account_id,operation,points,note,author,occurred_at,expires_at\n"
-            f"a1,{account['account_id']},add,7,met at the fair,ann,{at.isoformat()},\n"
-            f"a2,{account['account_id']},set,30,board contact,ann,{(at + timedelta(hours=1)).isoformat()},\n"
-            f"a3,{account['account_id']},subtract,5,budget cut,ann,{(at + timedelta(hours=2)).isoformat()},\n"
-            f"a4,{account['account_id']},add,99,campaign,ann,{at.isoformat()},{(at + timedelta(hours=3)).isoformat()}\n"
-        )
-    refresh(workspace, demo.as_of)
-    with open_marts(workspace) as con:
-        after = rows(con, "select * from scored_accounts where account_id = ?", [account["account_id"]])[0]
-        row = rows(
-            con,
-            "select * from score_contributions where account_id = ? and kind = 'adjustment'",
-            [account["account_id"]],
-        )
-    assert after["adjustment_points"] == 25
-    assert after["total_points"] == account["total_points"] + 25
-    assert after["win_probability"] == account["win_probability"]
-    assert [r["points"] for r in row] == [25]

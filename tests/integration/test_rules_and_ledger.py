@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from orchestration.cli.main import main
+from orchestration.lib.landing import landing_file
 from orchestration.lib.marts_reader import open_marts, rows
 from orchestration.lib.workspace import Workspace
 from tests.conftest import Company
@@ -59,8 +61,50 @@ def company(demo: Company, refresh: Callable[..., Any], tmp_path_factory: pytest
     for name, text in {"large": LARGE, "forms": FORMS, "typo": LARGE.replace("employees", "emploees")}.items():
         (workspace.rules / f"{name}.yml").write_text(text, encoding="utf-8")
     (workspace.segments / "hot.yml").write_text(HOT, encoding="utf-8")
+    # As files of before the ledger were: without its newer columns.
+    at = datetime.fromisoformat(demo.as_of) - timedelta(days=1)
+    account = smallest_account(demo.workspace)["account_id"]
+    with landing_file(workspace, "scoring__adjustments", "adjustments.csv") as path:
+        path.write_text(
+            "adjustment_id,account_id,operation,points,note,author,occurred_at,expires_at\n"
+            f"a1,{account},add,7,met at the fair,ann,{at.isoformat()},\n"
+            f"a2,{account},set,30,board contact,ann,{(at + timedelta(hours=1)).isoformat()},\n"
+            f"a3,{account},subtract,5,budget cut,ann,{(at + timedelta(hours=2)).isoformat()},\n"
+            f"a4,{account},add,99,campaign,ann,{at.isoformat()},{(at + timedelta(hours=3)).isoformat()}\n"
+        )
     refresh(workspace)
     return workspace
+
+
+def smallest_account(workspace: Workspace) -> dict[str, Any]:
+    """One that the rules leave alone: it has no form and too few employees."""
+    with open_marts(workspace) as con:
+        return rows(
+            con,
+            "select accounts.* from scored_accounts as accounts inner join score_contributions as contributions using (account_id) "
+            "where state = 'scored' and criterion = 'employees' and band = '< 10' and account_id not in ("
+            "select account_id from score_contributions where criterion = 'form_submissions' and value <> '0') "
+            "order by account_id limit 1",
+        )[0]
+
+
+def test_adjustments__of_an_older_file_add_up_in_their_order_and_change_no_probability(
+    demo: Company, company: Workspace
+) -> None:
+    account = smallest_account(demo.workspace)["account_id"]
+    with open_marts(company) as con:
+        found = rows(con, "select * from scored_accounts where account_id = ?", [account])[0]
+        row = rows(con, "select * from score_contributions where account_id = ? and kind = 'adjustment'", [account])
+        ledger = rows(
+            con,
+            "select operation, balance_after from score_ledger where account_id = ? and source <> 'form' order by occurred_at",
+            [account],
+        )
+    assert found["adjustment_points"] == 25
+    assert found["total_points"] == found["fit_points"] + found["engagement_points"] + 25
+    assert [r["points"] for r in row] == [25]
+    assert [entry["operation"] for entry in ledger][-2:] == ["set", "subtract"]
+    assert ledger[-1]["balance_after"] == 25
 
 
 def test_segments__have_members_changes_and_a_feed(company: Workspace, tmp_path: Path) -> None:
