@@ -155,6 +155,7 @@ def test_adjust__needs_a_reason(demo: Company) -> None:
     assert run(demo.workspace, "adjust", account, "add", "15", "--note", " ").exit_code == 1
 
 
+@pytest.mark.slow
 def test_fit__lands_a_draft_and_activates_on_request(demo: Company, tmp_path: Path) -> None:
     from orchestration.lib.card_store import active_card, stored_cards
 
