@@ -56,7 +56,7 @@ left join attributes
 {%- set recorded = ref('int_signals') %}
 with spine as (
     select * from {{ spine }}
-    {%- if is_incremental() %}
+    {%- if not is_full_build() %}
     where spine_id in (
         select spine_id from ({{ _changed_spines(spine, per_contact, moved, recorded) }}) as changed_spines
     )

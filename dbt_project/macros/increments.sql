@@ -18,24 +18,19 @@
     {{ return(this.incorporate(path={'identifier': name})) }}
 {% endmacro %}
 
-{# A hook: of a table that is kept, the rows with these keys go; the model then adds them as they are now. #}
-{% macro remove_rows(table, key, changed) %}
+{#
+    Hooks of a table that is kept: which rows go before the model runs and which at the end is said once, as conditions under `meta`,
+    because refreshes read them from there (orchestration/lib/model_builds.py); these two serve whoever calls dbt by hand.
+#}
+{% macro remove_before() %}
     {%- if is_incremental() -%}
-    delete from {{ table }} where {{ key }} in (select {{ key }} from {{ changed }})
+    delete from {{ this }} where {{ model.config.meta.remove_before }}
     {%- endif -%}
 {% endmacro %}
 
-{# A hook: counts that have come to nothing, after they were corrected. #}
-{% macro remove_nothings(table, count) %}
+{% macro remove_after() %}
     {%- if is_incremental() -%}
-    delete from {{ table }} where {{ count }} = 0
-    {%- endif -%}
-{% endmacro %}
-
-{# A hook: features of subjects that are gone. #}
-{% macro remove_gone_spines(table, spine) %}
-    {%- if is_incremental() -%}
-    delete from {{ table }} where spine_id not in (select spine_id from {{ spine }})
+    delete from {{ this }} where {{ model.config.meta.remove_after }}
     {%- endif -%}
 {% endmacro %}
 
@@ -65,7 +60,7 @@
 
 {# A condition after others: of a table that is kept, only the groups that are looked at again. #}
 {% macro and_looked_at(key, looked_at) %}
-    {%- if is_incremental() -%}
+    {%- if not is_full_build() -%}
     and {{ key }} in (select group_key from {{ looked_at }})
     {%- endif -%}
 {% endmacro %}

@@ -77,7 +77,7 @@ def test_rule(workspace: Workspace, rule: str, account: str | None) -> None:
     out = screens.console()
     if account is None:
         with writer_lock(workspace, wait_seconds=60):
-            trial = preview_rule(workspace, found, lambda message: None)
+            trial = preview_rule(workspace, found)
         out.print(
             f"{escape(found.definition.title)}: holds for {trial.matched:,} of {trial.looked_at:,} accounts "
             f"as of {trial.as_of_at:%Y-%m-%d %H:%M} UTC"
@@ -110,7 +110,7 @@ def preview(workspace: Workspace, rule: str) -> None:
     found = _find(workspace.require(), rule)
     out = screens.console()
     with writer_lock(workspace, wait_seconds=60):
-        trial = preview_rule(workspace, found, lambda message: click.echo(message, err=True))
+        trial = preview_rule(workspace, found)
     changes = [effect.after_points - effect.before_points for effect in trial.effects]
     out.print(
         f"[bold]{escape(found.definition.title)}[/bold] as of {trial.as_of_at:%Y-%m-%d %H:%M} UTC: holds for {trial.matched:,} of "

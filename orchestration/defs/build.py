@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +12,11 @@ from orchestration.defs.history.assets import build_history_assets
 from orchestration.defs.ingest.assets import build_ingest_assets, source_contracts
 from orchestration.defs.jobs import build_jobs, build_schedules
 from orchestration.defs.publish.assets import build_publish_assets
-from orchestration.defs.resources import Dbt, ScoringWorkspace, WriterLock
+from orchestration.defs.resources import ScoringWorkspace, WriterLock
 from orchestration.defs.rules.assets import build_rules_assets
 from orchestration.defs.transform.assets import build_transform_assets
 from orchestration.defs.weights.assets import build_weights_assets
-from orchestration.lib.dbt_runner import DbtRunner
+from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.workspace import Workspace
 
 
@@ -33,8 +32,7 @@ def build_defs(
     loggers : instead of Dagster's own console
     """
     contracts = source_contracts()
-    manifest = json.loads(DbtRunner(workspace).prepare().read_text(encoding="utf-8"))
-    transform = build_transform_assets(manifest)
+    transform = build_transform_assets(read_project(workspace))
     marts = sorted((key for assets in transform for key in assets.keys if key.path[0] == "marts"), key=str)
     home = str(workspace.home)
     return dg.Definitions(
@@ -53,6 +51,5 @@ def build_defs(
         resources={
             "workspace": ScoringWorkspace(home=home),
             "writer_lock": WriterLock(home=home, wait_seconds=wait_seconds),
-            "dbt": Dbt(home=home),
         },
     )

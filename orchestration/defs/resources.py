@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 import dagster as dg
 
-from orchestration.lib.dbt_runner import DbtRunner
 from orchestration.lib.warehouse import writer_lock
 from orchestration.lib.workspace import Workspace
 
@@ -37,18 +35,3 @@ class WriterLock(dg.ConfigurableResource):
 
         with writer_lock(Workspace.locate(self.home), wait_seconds=self.wait_seconds, on_wait=say):
             yield self
-
-
-class Dbt(dg.ConfigurableResource):
-    """dbt on the workspace's warehouse, in this process."""
-
-    home: str
-
-    def runner(self) -> DbtRunner:
-        return _runner(self.home)
-
-
-@cache
-def _runner(home: str) -> DbtRunner:
-    # One per process, so that both steps of a run share what dbt has parsed.
-    return DbtRunner(Workspace.locate(home))

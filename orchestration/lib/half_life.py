@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestration.lib.card_store import StoredCard
-from orchestration.lib.dbt_runner import DbtRunner
+from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.errors import UserError
-from orchestration.lib.preview import rolled_back, run_models
+from orchestration.lib.model_builds import rolled_back, run_models
 from orchestration.lib.scorecard_settings import ScorecardSettings
 from orchestration.lib.settings_tables import write_settings
 from orchestration.lib.training import SPINES, definitions_of, read_features, read_training_rows
@@ -55,8 +55,7 @@ def fit_half_life(
     if not workspace.warehouse.exists():
         raise UserError("there is no warehouse yet: run scoring refresh first")
     subject = SPINES[settings.label.target]
-    say("preparing the SQL of the refresh")
-    models = DbtRunner(workspace).compile(select=f"ftr_{subject}__implicit")
+    models = read_project(workspace).select(f"ftr_{subject}__implicit")
     fitted = Card.from_document(card.document["card"])
     stored = card.document["criteria"]
     candidates = {f"{criterion}__{d or 'none'}": asked.model_copy(update={"half_life_days": d or None}) for d in days}

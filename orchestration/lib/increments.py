@@ -7,6 +7,7 @@ it is SQL (`dbt_project/macros/increments.sql`). A build that did not come to it
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -49,13 +50,14 @@ class Plan:
     reason: str
 
 
-def plan_build(con: duckdb.DuckDBPyConnection, project: str) -> Plan:
+def plan_build(con: duckdb.DuckDBPyConnection, project: str, kept: Sequence[str] = ()) -> Plan:
     """Decide what the build that follows may keep, and put the last build's tables beside. All of it or nothing.
 
     Parameters
     ----------
     con : the warehouse, open for writing, loaded and with its settings written
     project : fingerprint of the transformations; another one than the last build's keeps nothing
+    kept : tables that are kept from build to build, as schema.table; where one is missing, nothing is kept
 
     Notes
     -----
@@ -69,7 +71,7 @@ def plan_build(con: duckdb.DuckDBPyConnection, project: str) -> Plan:
         project = f"{project} {duckdb.__version__} {_digest(con, *_BOT_RULES)}"
         definitions = _digest(con, *_DEFINITIONS)
         last = con.execute("select as_of_at, project, definitions from increment.last_build").fetchone()
-        reason = _reason_for_a_full_build(con, last, project)
+        reason = _reason_for_a_full_build(con, last, project, kept)
         for schema, table in COMPARED:
             con.execute(f"drop table if exists {schema}.{table}__last")
             if reason is None:
@@ -115,7 +117,7 @@ def complete_build(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def _reason_for_a_full_build(
-    con: duckdb.DuckDBPyConnection, last: tuple[datetime, str, str] | None, project: str
+    con: duckdb.DuckDBPyConnection, last: tuple[datetime, str, str] | None, project: str, kept: Sequence[str]
 ) -> str | None:
     if last is None:
         return "no build has come to its end before"
@@ -132,12 +134,13 @@ def _reason_for_a_full_build(
     if reloaded:
         return f"{reloaded:,} files were loaded again or are gone"
     there = {
-        (schema, table)
+        f"{schema}.{table}"
         for schema, table in con.execute(
             "select schema_name, table_name from duckdb_tables() where database_name = current_database()"
         ).fetchall()
     }
-    missing = [f"{schema}.{table}" for schema, table in COMPARED if (schema, table) not in there]
+    needed = [*(f"{schema}.{table}" for schema, table in COMPARED), *kept]
+    missing = [name for name in needed if name not in there]
     return f"{', '.join(missing)} is missing" if missing else None
 
 

@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from orchestration.lib.card_store import active_card, shadow_cards
-from orchestration.lib.dbt_runner import DbtRunner
+from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.errors import UserError
-from orchestration.lib.preview import rolled_back, run_models
+from orchestration.lib.model_builds import rolled_back, run_models
 from orchestration.lib.scorecard_settings import ScorecardSettings
 from orchestration.lib.settings_tables import write_settings
 from orchestration.lib.training import SPINES, read_features
@@ -24,9 +24,6 @@ from orchestration.lib.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Features are made of all models but these; the views of staging look at the settings' moment by themselves.
-AFTER_THE_CARD = "tag:after_the_card"
 
 
 @dataclass(frozen=True)
@@ -69,8 +66,7 @@ def replay_features(
         raise UserError("there is no warehouse yet: run scoring refresh first")
     subject = SPINES[settings.label.target]
     spine = f"intermediate.int_spine__{subject}"
-    say("preparing the SQL of the refresh")
-    models = [m for m in DbtRunner(workspace).compile(select="fqn:*", exclude=AFTER_THE_CARD) if m.is_table]
+    models = read_project(workspace).step(after_the_card=False)
     with open_warehouse(workspace) as con:
         as_of_at = con.execute("select as_of_at from settings.refresh").fetchall()[0][0]
         known = {key for (key,) in con.execute("select criterion_key from settings.criteria").fetchall()}

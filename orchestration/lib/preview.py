@@ -6,8 +6,7 @@ warehouse that is rolled back. So a preview cannot differ from what activation d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from orchestration.lib.card_store import StoredCard, active_card, shadow_cards
-from orchestration.lib.dbt_runner import CompiledModel, DbtRunner
+from orchestration.lib.compiled_project import CompiledModel, CompiledProject
+from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.errors import UserError
+from orchestration.lib.model_builds import rolled_back, run_models
 from orchestration.lib.scorecard_settings import ScorecardSettings
 from orchestration.lib.settings_tables import write_settings
 from orchestration.lib.warehouse import open_warehouse
@@ -24,11 +25,6 @@ from orchestration.lib.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: What a preview reads: the accounts and the closed deals, and all that they are made from after the card.
-SCORED = "+scored_accounts,tag:after_the_card +int_deals__scored,tag:after_the_card"
-#: What depends on the criteria's definitions and comes before the card.
-FEATURES = "int_account_attributes path:models/features"
 
 _ACCOUNTS = "marts.scored_accounts"
 _DEALS = "intermediate.int_deals__scored"
@@ -81,14 +77,15 @@ def preview(
         raise UserError("nothing is scored yet, so there is nothing to compare with: run scoring refresh first")
     if active.version == card.version:
         raise UserError(f"scorecard version {card.version} is the active one: a preview would show no change")
-    dbt = DbtRunner(workspace)
-    say("preparing the SQL of the refresh")
-    after_the_card = dbt.compile(select=SCORED)
+    project = read_project(workspace)
+    # The accounts and the closed deals, and all that they are made from after the card.
+    scored = project.upstream_of("scored_accounts", "int_deals__scored")
+    after_the_card = [model for model in scored if model.is_after_the_card]
     with open_warehouse(workspace) as con:
         as_of_at, known = _state(con)
     needed = {stored["criterion_key"] for stored in card.document["criteria"].values()}
     # Definitions that the last refresh did not compute, for example of a version retired long ago.
-    before_the_card = dbt.compile(select=FEATURES) if needed - known else []
+    before_the_card = feature_models(project) if needed - known else []
     with open_warehouse(workspace) as con:
         before = _scored(con, segment_by)
         deals_before = con.execute(f"select * from {_DEALS} where is_won is not null order by opportunity_id").df()
@@ -110,21 +107,10 @@ def preview(
     )
 
 
-@contextmanager
-def rolled_back(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Whatever happens inside leaves no trace, also after a kill: it was never committed."""
-    con.execute("begin")
-    try:
-        yield
-    finally:
-        con.execute("rollback")
-
-
-def run_models(con: duckdb.DuckDBPyConnection, models: Sequence[CompiledModel]) -> None:
-    """Build the tables of these models in their order; views read the new tables by themselves."""
-    for model in models:
-        if model.is_table:
-            con.execute(f"create or replace table {model.relation} as {model.sql}")
+def feature_models(project: CompiledProject) -> list[CompiledModel]:
+    """What depends on the criteria's definitions and comes before the card."""
+    features = [model.name for model in project.models.values() if model.layer == "features"]
+    return project.select("int_account_attributes", *features)
 
 
 def _state(con: duckdb.DuckDBPyConnection) -> tuple[datetime, set[str]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 import duckdb
 
 from orchestration.lib.documents import sync_directory
+from orchestration.lib.warehouse import quoted
 from orchestration.lib.workspace import Workspace
 
 #: Read by every DuckDB from 1.0.0 on.
@@ -187,18 +188,13 @@ def _copy_comments(con: duckdb.DuckDBPyConnection, tables: Collection[str]) -> N
         "and schema_name = 'marts' and comment is not null"
     ).fetchall():
         if table in tables:
-            con.execute(f'comment on table publication.marts."{table}" is {_quoted(comment)}')
+            con.execute(f'comment on table publication.marts."{table}" is {quoted(comment)}')
     for table, column, comment in con.execute(
         "select table_name, column_name, comment from duckdb_columns() "
         "where database_name = current_database() and schema_name = 'marts' and comment is not null"
     ).fetchall():
         if table in tables:
-            con.execute(f'comment on column publication.marts."{table}"."{column}" is {_quoted(comment)}')
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("'", "''")
-    return f"'{escaped}'"
+            con.execute(f'comment on column publication.marts."{table}"."{column}" is {quoted(comment)}')
 
 
 def _check(file: Path, version: int, counts: dict[str, int]) -> None:

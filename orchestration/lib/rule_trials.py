@@ -5,7 +5,6 @@ The SQL is the refresh's own, as in `preview`; nothing of a trial is landed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,18 +12,17 @@ from typing import Any
 import duckdb
 
 from orchestration.lib.conditions import DIALECT, Comparison, Group, Node, attributes_of, expression_of
-from orchestration.lib.dbt_runner import DbtRunner
+from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.errors import UserError
 from orchestration.lib.ledger import COLUMNS, TABLE
 from orchestration.lib.marts_reader import rows
-from orchestration.lib.preview import rolled_back, run_models
+from orchestration.lib.model_builds import rolled_back, run_models
 from orchestration.lib.rules import DUE, Rule, ensure_relations, matches_of, version_of, write_rules
 from orchestration.lib.warehouse import open_warehouse
 from orchestration.lib.workspace import Workspace
 
 #: What turns the matches of rules into balances.
-LEDGER = "int_rules__due int_ledger__entries int_ledger int_adjustments__balances"
-ATTRIBUTES = "int_account_attributes"
+LEDGER = ("int_rules__due", "int_ledger__entries", "int_ledger", "int_adjustments__balances")
 _BALANCES = "intermediate.int_adjustments__balances"
 
 
@@ -89,10 +87,9 @@ def check_parts(workspace: Workspace, rule: Rule, account_id: str) -> tuple[date
     return as_of_at, matched, parts
 
 
-def preview_rule(workspace: Workspace, rule: Rule, say: Callable[[str], None]) -> Trial:
+def preview_rule(workspace: Workspace, rule: Rule) -> Trial:
     """What the rule would do if it ran now beside what is in the ledger already. The caller holds the writer lock."""
-    say("preparing the SQL of the refresh")
-    ledger = DbtRunner(workspace).compile(select=LEDGER)
+    ledger = read_project(workspace).select(*LEDGER)
     models = _attribute_models(workspace, rule)
     with open_warehouse(workspace) as con, rolled_back(con):
         as_of_at = _ready(con, rule, models)
@@ -146,7 +143,7 @@ def _attribute_models(workspace: Workspace, rule: Rule) -> list[Any]:
                 "select attribute from settings.criteria union select attribute from settings.condition_attributes"
             ).fetchall()
         }
-    return DbtRunner(workspace).compile(select=ATTRIBUTES) if needed - known else []
+    return read_project(workspace).select("int_account_attributes") if needed - known else []
 
 
 def _ready(con: duckdb.DuckDBPyConnection, rule: Rule, models: list[Any]) -> datetime:

@@ -12,18 +12,15 @@ from datetime import datetime
 from typing import Any
 
 from orchestration.lib.card_store import active_card
-from orchestration.lib.dbt_runner import DbtRunner
+from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.errors import UserError
 from orchestration.lib.marts_reader import rows
-from orchestration.lib.preview import rolled_back, run_models
+from orchestration.lib.model_builds import rolled_back, run_models
 from orchestration.lib.rules import write_rules
 from orchestration.lib.scorecard_settings import ScorecardSettings
 from orchestration.lib.settings_tables import write_settings
 from orchestration.lib.warehouse import open_warehouse
 from orchestration.lib.workspace import Workspace
-
-#: What an account's points are made from.
-SCORED = "+scored_accounts +score_contributions"
 
 
 @dataclass(frozen=True)
@@ -54,8 +51,7 @@ def score_at(
     card = active_card(workspace)
     if card is None or not workspace.warehouse.exists():
         raise UserError("nothing is scored yet: run scoring refresh first")
-    say("preparing the SQL of the refresh")
-    models = DbtRunner(workspace).compile(select=SCORED)
+    models = read_project(workspace).upstream_of("scored_accounts", "score_contributions")
     result = []
     with open_warehouse(workspace) as con:
         for moment in moments:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from orchestration.lib.dbt_runner import DbtRunner
+from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.errors import UserError
 from orchestration.lib.workspace import Workspace
 
@@ -34,7 +34,7 @@ def serve_until_stopped(workspace: Workspace, port: int, *, say: Callable[[str],
     """
     if not _is_free(port):
         raise UserError(f"port {port} is in use on {HOST}: choose another with --port")
-    DbtRunner(workspace).prepare()
+    read_project(workspace)  # compiled now, so that the three processes find it
     code_port = _free_port()
     locations = workspace.dagster / "workspace.yaml"
     locations.write_text(

@@ -81,3 +81,9 @@ def drop_relation(con: duckdb.DuckDBPyConnection, schema: str, name: str) -> Non
     ).fetchall()
     for (kind,) in kinds:
         con.execute(f"drop {'view' if kind == 'VIEW' else 'table'} {schema}.{name}")
+
+
+def quoted(text: str) -> str:
+    """The text as a literal of SQL, where a parameter cannot stand."""
+    escaped = text.replace("'", "''")
+    return f"'{escaped}'"

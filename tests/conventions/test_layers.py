@@ -28,7 +28,6 @@ RESOLVE_MERGES = {"stg_crm__account_survivors", "stg_crm__contact_survivors"}
 ASKS_WHETHER_THERE_ARE_FEATURES = {"int_accounts__states"}
 HEAVY = {
     "dagster",
-    "dagster_dbt",
     "dbt",
     "great_expectations",
     "mlflow",
@@ -116,7 +115,7 @@ def test_models_before_the_card__need_no_card() -> None:
 
 @pytest.mark.parametrize("path", python_files("ml"), ids=shown)
 def test_ml__knows_neither_the_warehouse_nor_who_runs_it(path: Path) -> None:
-    foreign = {"dagster", "dagster_dbt", "dbt", "duckdb", "orchestration"}
+    foreign = {"dagster", "dbt", "duckdb", "orchestration"}
     found = [
         f"{shown(path)}:{line}: {name}"
         for line, name in imports_of(path, only_at_import=False)
@@ -131,7 +130,7 @@ def test_orchestration__imports_late_what_is_slow_to_import(path: Path) -> None:
     parts = path.relative_to(PROJECT_ROOT).parts
     slow = HEAVY | {"orchestration.defs"}
     if parts[1] in ("defs", "definitions.py"):
-        slow = HEAVY - {"dagster", "dagster_dbt"}
+        slow = HEAVY - {"dagster"}
     elif parts[1:3] == ("lib", "demo_company"):
         slow = HEAVY - {"pyarrow"}  # it makes Arrow tables and is itself imported late; the probe below proves it
     found = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestration.lib.dbt_runner import DbtRunner, NodeResult
+from orchestration.lib.dbt_runner import UnitTestResult, run_unit_tests
 from orchestration.lib.mart_contracts import published_problems, read_marts
 from orchestration.lib.marts_reader import open_marts, rows
 from tests.conftest import Company
@@ -12,18 +12,18 @@ from tests.conventions.project import unit_tests
 
 
 @pytest.fixture(scope="module")
-def results(demo: Company) -> dict[str, NodeResult]:
+def results(demo: Company) -> dict[str, UnitTestResult]:
     """Results by the unit test's name."""
-    return {result.unique_id.split(".")[3]: result for result in DbtRunner(demo.workspace).test_units()}
+    return {result.name: result for result in run_unit_tests(demo.workspace)}
 
 
 @pytest.mark.parametrize("name", list(unit_tests()))
-def test_dbt_unit_test__passes(results: dict[str, NodeResult], name: str) -> None:
+def test_dbt_unit_test__passes(results: dict[str, UnitTestResult], name: str) -> None:
     assert name in results, "dbt did not run it"
     assert results[name].is_good, results[name].message
 
 
-def test_dbt_unit_tests__all_that_dbt_knows_are_in_our_files(results: dict[str, NodeResult]) -> None:
+def test_dbt_unit_tests__all_that_dbt_knows_are_in_our_files(results: dict[str, UnitTestResult]) -> None:
     assert set(results) == set(unit_tests())
 
 

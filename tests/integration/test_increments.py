@@ -14,10 +14,11 @@ import pandas as pd
 import pytest
 
 from orchestration.defs.ingest.assets import source_contracts
-from orchestration.lib.dbt_runner import DbtRunner, project_fingerprint
+from orchestration.lib.dbt_runner import project_fingerprint, read_project
 from orchestration.lib.increments import Plan, complete_build, plan_build
 from orchestration.lib.landing import landing_file
 from orchestration.lib.loading import load
+from orchestration.lib.model_builds import GOOD, build
 from orchestration.lib.scorecard_settings import read_scorecard_settings
 from orchestration.lib.settings_tables import write_settings
 from orchestration.lib.signals import known_signals
@@ -36,7 +37,9 @@ class Warehouse:
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
         self.contracts = source_contracts()
-        self.runner = DbtRunner(workspace)
+        project = read_project(workspace)
+        self.models = project.step(after_the_card=False)
+        self.tests = project.tests_of(self.models)
         self.landed = 0
 
     def land(self, table: str, *records: dict[str, Any]) -> None:
@@ -58,9 +61,7 @@ class Warehouse:
             if full:
                 con.execute("delete from increment.last_build")
             plan = plan_build(con, project_fingerprint())
-        results = self.runner.build(select="fqn:*", exclude="tag:after_the_card", full=plan.is_full)
-        assert not [(r.unique_id, r.message) for r in results if not r.is_good]
-        with open_warehouse(self.workspace) as con:
+            assert not [r for r in build(con, self.models, self.tests, full=plan.is_full) if r.status != GOOD]
             complete_build(con)
         return plan
 

@@ -10,7 +10,8 @@ import pytest
 
 from orchestration.lib.card_store import StoredCard, active_card
 from orchestration.lib.contracts import load_contracts
-from orchestration.lib.dbt_runner import DbtRunner
+from orchestration.lib.dbt_runner import read_project
+from orchestration.lib.model_builds import GOOD, build
 from orchestration.lib.scorecard_settings import read_scorecard_settings
 from orchestration.lib.settings_tables import write_settings
 from orchestration.lib.signals import known_signals
@@ -70,8 +71,9 @@ def scored(demo: Company, tmp_path_factory: pytest.TempPathFactory) -> tuple[Wor
             f"select spine_id, {', '.join(columns)} from (from features.ftr_accounts__explicit union all "
             "from features.ftr_accounts__implicit) group by spine_id"
         ).df()
-    results = DbtRunner(workspace).build(select="int_accounts__shadow_points score_versions_compared")
-    assert all(result.is_good for result in results), [r.message for r in results if not r.is_good]
+    models = read_project(workspace).select("int_accounts__shadow_points", "score_versions_compared")
+    with open_warehouse(workspace) as con:
+        assert {result.status for result in build(con, models, [], full=True)} == {GOOD}
     return workspace, Card.from_document(shadow.document["card"]), features.set_index("spine_id").sort_index()
 
 

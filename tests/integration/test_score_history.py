@@ -12,10 +12,11 @@ import duckdb
 import pytest
 
 from orchestration.lib import score_records
-from orchestration.lib.dbt_runner import CompiledModel, DbtRunner
+from orchestration.lib.compiled_project import CompiledModel
+from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.errors import UserError
 from orchestration.lib.marts_reader import open_marts, rows
-from orchestration.lib.preview import run_models
+from orchestration.lib.model_builds import run_models
 from orchestration.lib.publishing import publish
 from orchestration.lib.score_movements import changes_of_account, movers, recorded_day, state_on
 from orchestration.lib.score_records import land_score_records, load_score_records
@@ -32,8 +33,8 @@ Scores = dict[str, tuple[str, dict[str, tuple[int, int]]]]
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[CompiledModel]:
     workspace = Workspace(tmp_path_factory.mktemp("compiled"))
-    selected = "int_score_days int_scores__recorded score_history score_changes score_days handoffs"
-    return DbtRunner(workspace).compile(select=selected)
+    selected = ("int_score_days", "int_scores__recorded", "score_history", "score_changes", "score_days", "handoffs")
+    return read_project(workspace).select(*selected)
 
 
 @dataclass

@@ -10,9 +10,10 @@ from typing import Any
 
 import duckdb
 
+from orchestration.lib.compiled_project import CompiledModel
 from orchestration.lib.conditions import RELATIONS
 from orchestration.lib.contracts import load_contracts
-from orchestration.lib.dbt_runner import CompiledModel, DbtRunner
+from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.landing import landed_files
 from orchestration.lib.ledger import COLUMNS, TABLE
 from orchestration.lib.loading import create_tables
@@ -20,15 +21,19 @@ from orchestration.lib.rules import land_firings, prepare_rules, rule_catalogue
 from orchestration.lib.settings_tables import RULE_TABLES
 from orchestration.lib.workspace import SOURCE_CONTRACTS, Workspace
 
-MODELS = "stg_scoring__adjustments int_rules__matches int_rules__due int_ledger__entries int_ledger int_adjustments__balances"
+MODELS = (
+    "stg_scoring__adjustments",
+    "int_rules__matches",
+    "int_rules__due",
+    "int_ledger__entries",
+    "int_ledger",
+    "int_adjustments__balances",
+)
 
 
 def compiled_models(directory: Path) -> list[CompiledModel]:
     """The SQL of rules and ledger as dbt compiles it."""
-    workspace = Workspace(directory)
-    directory.mkdir(exist_ok=True)
-    duckdb.connect(str(workspace.warehouse)).close()
-    return DbtRunner(workspace).compile(select=MODELS)
+    return read_project(Workspace(directory)).select(*MODELS)
 
 
 class World:

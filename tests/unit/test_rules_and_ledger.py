@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.lib.dbt_runner import CompiledModel
+from orchestration.lib.compiled_project import CompiledModel
 from orchestration.lib.errors import UserError
 from orchestration.lib.landing import landed_files
 from orchestration.lib.ledger import TABLE, fold, land_adjustment

@@ -70,6 +70,14 @@ outcomes as (
         or (label.reopened = 'first' and changes.status <> 'open' and changes.outcome_no = 1)
 ),
 
+-- Joined by the deal alone: a condition on both sides of a left join would compare every deal with every outcome.
+closings as (
+    select outcomes.*
+    from outcomes
+    cross join refresh
+    where outcomes.status <> 'open' and coalesce(outcomes.closed_at, refresh.as_of_at) <= refresh.as_of_at
+),
+
 combined as (
     select
         deals.opportunity_id,
@@ -82,12 +90,7 @@ combined as (
         case when is_closed.opportunity_id is not null then is_closed.deal_type else deals.deal_type end as deal_type,
         is_closed.loss_reason
     from deals
-    cross join refresh
-    left join outcomes as is_closed
-        on
-            deals.opportunity_id = is_closed.opportunity_id
-            and is_closed.status <> 'open'
-            and coalesce(is_closed.closed_at, refresh.as_of_at) <= refresh.as_of_at
+    left join closings as is_closed on deals.opportunity_id = is_closed.opportunity_id
     left join survivors on is_closed.account_id = survivors.account_id
 )
 

@@ -8,7 +8,7 @@ with agents as (
     from {{ visits }}
     where
         user_agent is not null
-        {%- if is_incremental() %}
+        {%- if not is_full_build() %}
         and _key_hash in (select _key_hash from {{ changed_visits }})
         {%- endif %}
 
@@ -18,14 +18,14 @@ with agents as (
     from {{ emails }}
     where
         user_agent is not null
-        {%- if is_incremental() %}
+        {%- if not is_full_build() %}
         and _key_hash in (select _key_hash from {{ changed_emails }})
         {%- endif %}
 ),
 
 new_agents as (
     select user_agent from agents
-    {%- if is_incremental() %}
+    {%- if not is_full_build() %}
     where user_agent not in (select user_agent from {{ this }})
     {%- endif %}
 )

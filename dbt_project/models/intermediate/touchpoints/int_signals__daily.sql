@@ -3,7 +3,7 @@
 {%- set columns = ['source', 'signal', 'match_status', 'event_date'] %}
 {%- set touchpoints = ref('int_touchpoints') %}
 {%- set moved = ref('int_touchpoints__moved') %}
-{%- if is_incremental() %}
+{%- if not is_full_build() %}
 with moved as (
     select
         {{ row_key(columns) }} as count_key,

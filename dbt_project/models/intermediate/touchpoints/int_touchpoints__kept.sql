@@ -5,7 +5,7 @@
 with landed as (
     select landed.*
     from {{ ref('int_touchpoints__landed') }} as landed
-    {%- if is_incremental() %}
+    {%- if not is_full_build() %}
     inner join {{ changed }} as changed on landed.touchpoint_key = changed.touchpoint_key
     {%- endif %}
 ),

@@ -1,0 +1,174 @@
+"""dbt's project as it runs: every model and data test with all names filled in, in the order in which they are built.
+
+dbt compiles it once per state of the project (`dbt_runner`); `model_builds` runs it. Only data here: neither dbt nor DuckDB is called.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+#: The tag of models that join the active card. All others can be built before there is one.
+AFTER_THE_CARD = "after_the_card"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of an enforced contract."""
+
+    name: str
+    data_type: str
+    is_required: bool
+    description: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How a table that is kept from build to build is brought up to date.
+
+    Attributes
+    ----------
+    remove_before : condition on the table's rows that go before the model runs; "" = none
+    unique_key : rows with a key that the model returns are replaced; "" = the model's rows are only added
+    remove_after : condition on the rows that go at the end; "" = none
+    """
+
+    remove_before: str = ""
+    unique_key: str = ""
+    remove_after: str = ""
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """One model.
+
+    Attributes
+    ----------
+    layer : schema of the warehouse that it is in
+    group : folder below the layer, e.g. "scores"
+    relation : quoted and complete
+    materialized : "view", "table" or "kept"
+    sql : as a full build runs it
+    increment_sql : as a build runs it that keeps what it can; reads the last build's tables
+    depends_on : names of models
+    sources : (source, table) that it reads
+    columns : of the contract, in order; empty = none is enforced
+    """
+
+    name: str
+    layer: str
+    group: str
+    relation: str
+    materialized: str
+    description: str
+    tags: tuple[str, ...]
+    sql: str
+    increment_sql: str
+    depends_on: tuple[str, ...]
+    sources: tuple[tuple[str, str], ...]
+    kept: Kept | None = None
+    columns: tuple[Column, ...] = ()
+
+    @property
+    def is_table(self) -> bool:
+        return self.materialized != "view"
+
+    @property
+    def is_after_the_card(self) -> bool:
+        return AFTER_THE_CARD in self.tags
+
+
+@dataclass(frozen=True)
+class CompiledTest:
+    """One data test: its query returns the rows that break it."""
+
+    name: str
+    sql: str
+    only_warns: bool
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CompiledProject:
+    """All models by name, each after those that it reads, and all data tests."""
+
+    models: dict[str, CompiledModel]
+    tests: list[CompiledTest] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, models: Iterable[CompiledModel], tests: Iterable[CompiledTest]) -> CompiledProject:
+        """Put models into the order of building; a given set always comes in the same order."""
+        by_name = {model.name: model for model in sorted(models, key=lambda m: m.name)}
+        graph = {name: [d for d in model.depends_on if d in by_name] for name, model in by_name.items()}
+        ordered = TopologicalSorter(graph).static_order()
+        return cls({name: by_name[name] for name in ordered}, sorted(tests, key=lambda t: t.name))
+
+    def select(self, *names: str) -> list[CompiledModel]:
+        """These models, in the order of building.
+
+        Raises
+        ------
+        KeyError
+            There is no such model.
+        """
+        wanted = {self.models[name].name for name in names}
+        return [model for name, model in self.models.items() if name in wanted]
+
+    def upstream_of(self, *names: str) -> list[CompiledModel]:
+        """These models and all that they are made from, in the order of building."""
+        wanted: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name not in wanted:
+                wanted.add(name)
+                waiting.extend(self.models[name].depends_on)
+        return self.select(*wanted)
+
+    def step(self, *, after_the_card: bool) -> list[CompiledModel]:
+        """The models of one of the two steps of a refresh."""
+        return [model for model in self.models.values() if model.is_after_the_card == after_the_card]
+
+    def tests_of(self, models: Iterable[CompiledModel], *, already_built: Iterable[str] = ()) -> list[CompiledTest]:
+        """The tests that can be answered when these models are built, and not before: each reads one of them at least.
+
+        Parameters
+        ----------
+        already_built : names of models that need not be among them
+        """
+        new = {model.name for model in models}
+        there = new | set(already_built)
+        return [t for t in self.tests if there.issuperset(t.models) and not new.isdisjoint(t.models)]
+
+    def write(self, path: Path) -> None:
+        """Write the project as JSON, whole or not at all."""
+        document = {"models": [asdict(m) for m in self.models.values()], "tests": [asdict(t) for t in self.tests]}
+        building = path.with_name(f"{path.name}.{id(self)}")
+        building.write_text(json.dumps(document), encoding="utf-8")
+        building.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> CompiledProject:
+        """The project that `write` wrote."""
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return cls(
+            {model["name"]: _model(model) for model in document["models"]},
+            [CompiledTest(**{**test, "models": tuple(test["models"])}) for test in document["tests"]],
+        )
+
+
+def _model(values: dict[str, Any]) -> CompiledModel:
+    return CompiledModel(
+        **{
+            **values,
+            "tags": tuple(values["tags"]),
+            "depends_on": tuple(values["depends_on"]),
+            "sources": tuple((source, table) for source, table in values["sources"]),
+            "kept": Kept(**values["kept"]) if values["kept"] else None,
+            "columns": tuple(Column(**column) for column in values["columns"]),
+        }
+    )
