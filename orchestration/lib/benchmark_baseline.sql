@@ -722,7 +722,19 @@ inner join criterion on point.criterion_no = criterion.criterion_no
 order by state.account_id, criterion.kind, criterion.criterion;
 
 create table scored.scored_accounts as
-with usual as (
+-- Read once: the whole card beside every account would be parsed for each of them.
+with matrix as materialized (
+    select
+        (document ->> '$.matrix.fit_grades.A')::bigint as grade_a,
+        (document ->> '$.matrix.fit_grades.B')::bigint as grade_b,
+        (document ->> '$.matrix.fit_grades.C')::bigint as grade_c,
+        (document ->> '$.matrix.engagement_levels.1')::bigint as level_1,
+        (document ->> '$.matrix.engagement_levels.2')::bigint as level_2,
+        (document ->> '$.matrix.engagement_levels.3')::bigint as level_3
+    from card
+),
+
+usual as (
     select
         point.criterion_no,
         floor(1.0 * sum(point.points) / count(*) + 0.5)::bigint as points
@@ -756,20 +768,20 @@ graded as (
     select
         total.*,
         case
-            when fit_points >= (document ->> '$.matrix.fit_grades.A')::bigint then 'A'
-            when fit_points >= (document ->> '$.matrix.fit_grades.B')::bigint then 'B'
-            when fit_points >= (document ->> '$.matrix.fit_grades.C')::bigint then 'C'
+            when fit_points >= matrix.grade_a then 'A'
+            when fit_points >= matrix.grade_b then 'B'
+            when fit_points >= matrix.grade_c then 'C'
             else 'D'
         end
         || case
-            when engagement_points >= (document ->> '$.matrix.engagement_levels.1')::bigint then '1'
-            when engagement_points >= (document ->> '$.matrix.engagement_levels.2')::bigint then '2'
-            when engagement_points >= (document ->> '$.matrix.engagement_levels.3')::bigint then '3'
+            when engagement_points >= matrix.level_1 then '1'
+            when engagement_points >= matrix.level_2 then '2'
+            when engagement_points >= matrix.level_3 then '3'
             else '4'
         end as cell,
         calibration.win_probability
     from total
-    cross join card
+    cross join matrix
     cross join (select min(points) as lowest, max(points) as highest from calibration) as ends
     inner join calibration on least(greatest(total.total_points, ends.lowest), ends.highest) = calibration.points
 )
