@@ -57,6 +57,8 @@ class CompiledModel:
     depends_on : names of models
     sources : (source, table) that it reads
     columns : of the contract, in order; empty = none is enforced
+    joins_as_written : the right side of each join is the small one. For models whose large side DuckDB takes for small, because it
+        comes out of a condition that it cannot estimate: it would keep years of touchpoints in memory.
     """
 
     name: str
@@ -72,6 +74,7 @@ class CompiledModel:
     sources: tuple[tuple[str, str], ...]
     kept: Kept | None = None
     columns: tuple[Column, ...] = ()
+    joins_as_written: bool = False
 
     @property
     def is_table(self) -> bool:

@@ -90,6 +90,7 @@ def _compile() -> CompiledProject:
             sources=tuple(sorted({sources[key] for key in node.depends_on.nodes if key in sources})),
             kept=_kept(node) if node.config.materialized == "incremental" else None,
             columns=_contract(node),
+            joins_as_written=bool(node.config.meta.get("joins_as_written")),
         )
         for node in nodes
         if node.resource_type == "model"

@@ -113,6 +113,7 @@ def rolled_back(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 def _build_model(con: duckdb.DuckDBPyConnection, model: CompiledModel, *, full: bool) -> BuildResult:
     started = time.perf_counter()
+    con.execute(f"set disabled_optimizers = '{'build_side_probe_side' if model.joins_as_written else ''}'")
     con.execute("begin")
     try:
         if model.materialized == "view":

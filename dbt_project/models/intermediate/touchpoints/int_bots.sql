@@ -29,7 +29,15 @@ emails as (
         user_agent,
         ip_address
     from {{ ref('stg_email__events') }}
-    where event_type in ('delivered', 'opened', 'clicked', 'unsubscribed')
+    where
+        event_type in ('delivered', 'opened', 'clicked', 'unsubscribed')
+        {%- if not is_full_build() %}
+        and (
+            message_id in (select message_id from {{ looked_at }} where message_id is not null)
+            or ip_address in (select ip_address from {{ looked_at }} where ip_address is not null)
+            or _key_hash in (select group_key from {{ looked_at }})
+        )
+        {%- endif %}
 ),
 
 messages as (

@@ -42,30 +42,48 @@ totals as (
 usual as (
     select
         criterion,
-        cast(floor(1.0 * sum(points) / count(*) + 0.5) as bigint) as points
-    from contributions
-    where kind <> 'adjustment'
+        cast(sum(case when kind = 'adjustment' then 0 else floor_mean end) as bigint) as points,
+        row_number() over (order by criterion) as criterion_no
+    from (
+        select
+            criterion,
+            kind,
+            floor(1.0 * sum(points) / count(*) + 0.5) as floor_mean
+        from contributions
+        group by criterion, kind
+    ) as means
     group by criterion
+),
+
+-- One whole number orders them: on the side of its points first, then by distance, then by the criterion's name.
+reasons_weighed as (
+    select
+        contributions.account_id,
+        contributions.points,
+        contributions.criterion,
+        contributions.band,
+        case when contributions.points * (contributions.points - usual.points) > 0 then 1000000000000 else 0 end
+        + abs(contributions.points - usual.points) * 10000 - usual.criterion_no as strength
+    from contributions
+    inner join usual on contributions.criterion = usual.criterion
+    where contributions.points <> 0
 ),
 
 reasons_ranked as (
     select
-        contributions.account_id,
-        case when contributions.points > 0 then '+' else '' end || cast(contributions.points as {{ dbt.type_string() }})
-        || ' ' || replace(contributions.criterion, '_', ' ') || ': ' || contributions.band as reason,
-        row_number() over (
-            partition by contributions.account_id
-            order by
-                case
-                    when contributions.points * (contributions.points - coalesce(usual.points, 0)) > 0 then 0
-                    else 1
-                end,
-                abs(contributions.points - coalesce(usual.points, 0)) desc,
-                contributions.criterion
-        ) as strongest_first
-    from contributions
-    left join usual on contributions.criterion = usual.criterion
-    where contributions.points <> 0
+        reasons_weighed.*,
+        row_number() over (partition by account_id order by strength desc nulls last) as strongest_first
+    from reasons_weighed
+),
+
+reasons_told as (
+    select
+        account_id,
+        strongest_first,
+        case when points > 0 then '+' else '' end || cast(points as {{ dbt.type_string() }})
+        || ' ' || replace(criterion, '_', ' ') || ': ' || band as reason
+    from reasons_ranked
+    where strongest_first <= 3
 ),
 
 reasons as (
@@ -74,8 +92,7 @@ reasons as (
         max(case when strongest_first = 1 then reason end)
         || coalesce('; ' || max(case when strongest_first = 2 then reason end), '')
         || coalesce('; ' || max(case when strongest_first = 3 then reason end), '') as top_reasons
-    from reasons_ranked
-    where strongest_first <= 3
+    from reasons_told
     group by account_id
 ),
 

@@ -37,13 +37,7 @@ fit as (
 ),
 
 touches as (
-    select
-        contact_id,
-        cast(sum(touchpoint_count) as bigint) as touchpoint_count,
-        max(event_date) as last_touchpoint_date
-    from {{ ref('int_touchpoints__daily') }}
-    where contact_id is not null
-    group by contact_id
+    select * from {{ ref('int_contact_touches') }}
 )
 
 select
