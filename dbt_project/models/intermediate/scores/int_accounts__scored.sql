@@ -1,7 +1,9 @@
--- What the card alone says of an account, before anybody or any rule adds points: what conditions of rules and segments ask.
+-- What the card alone says of an account, before anybody or any rule adds points: its cell and its chance, which the marts show and
+-- conditions of rules and segments ask.
 with totals as (
     select
         points.spine_id as account_id,
+        max(points.segment) as segment,
         cast(sum(case when points.kind = 'explicit' then points.points else 0 end) as bigint) as fit_points,
         cast(sum(case when points.kind = 'implicit' then points.points else 0 end) as bigint) as engagement_points,
         cast(sum(points.points) as bigint) as model_points
@@ -17,7 +19,9 @@ graded as (
         {{ held(fit_grade, 'totals.fit_points', 'card', 'recorded.fit_grade', 'rules.hysteresis_points') }} as fit_grade,
         {{ held(engagement_level, 'totals.engagement_points', 'card', 'recorded.engagement_level', 'rules.hysteresis_points') }}
             as engagement_level,
-        calibration.win_probability
+        calibration.win_probability,
+        calibration.win_probability_low,
+        calibration.win_probability_high
     from totals
     cross join {{ source('settings', 'scorecard') }} as card
     cross join {{ source('settings', 'matrix_rules') }} as rules

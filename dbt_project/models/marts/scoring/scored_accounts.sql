@@ -26,16 +26,12 @@ typical_deal as (
     {{ typical_deal() }}
 ),
 
-totals as (
+balances as (
     select
         account_id,
-        max(segment) as segment,
-        cast(sum(case when kind = 'explicit' then points else 0 end) as bigint) as fit_points,
-        cast(sum(case when kind = 'implicit' then points else 0 end) as bigint) as engagement_points,
-        cast(sum(case when kind = 'adjustment' then points else 0 end) as bigint) as adjustment_points,
-        cast(sum(points) as bigint) as total_points
-    from contributions
-    group by account_id
+        points
+    from {{ ref('int_adjustments__balances') }}
+    where subject_kind = 'account'
 ),
 
 -- What nearly every account has is no reason: points are told apart from the mean of their criterion.
@@ -96,35 +92,25 @@ reasons as (
     group by account_id
 ),
 
-graded as (
+scored as (
     select
-        totals.*,
-        {{ held(fit_grade, 'totals.fit_points', 'card', 'recorded.fit_grade', 'rules.hysteresis_points') }} as fit_grade,
-        {{ held(engagement_level, 'totals.engagement_points', 'card', 'recorded.engagement_level', 'rules.hysteresis_points') }}
-            as engagement_level,
-        calibration.win_probability,
-        calibration.win_probability_low,
-        calibration.win_probability_high
-    from totals
-    cross join card
-    cross join {{ source('settings', 'matrix_rules') }} as rules
-    left join {{ ref('int_scores__recorded') }} as recorded on totals.account_id = recorded.account_id
-    inner join {{ source('settings', 'scorecard_calibration') }} as calibration
-        on
-            card.scorecard_version = calibration.scorecard_version
-            and {{ calibrated_points('totals.fit_points + totals.engagement_points', 'card') }} = calibration.points
+        of_the_card.*,
+        coalesce(balances.points, 0) as adjustment_points,
+        of_the_card.model_points + coalesce(balances.points, 0) as total_points
+    from {{ ref('int_accounts__scored') }} as of_the_card
+    left join balances on of_the_card.account_id = balances.account_id
 ),
 
 ranked as (
     select
-        graded.*,
+        scored.*,
         accounts.is_holdout,
         row_number() over (
-            partition by accounts.is_holdout order by graded.total_points desc, graded.account_id
+            partition by accounts.is_holdout order by scored.total_points desc, scored.account_id
         ) as rank_no,
         count(*) over (partition by accounts.is_holdout) as ranked_count
-    from graded
-    inner join accounts on graded.account_id = accounts.account_id
+    from scored
+    inner join accounts on scored.account_id = accounts.account_id
 )
 
 select
@@ -140,7 +126,7 @@ select
     ranked.total_points,
     ranked.fit_grade,
     ranked.engagement_level,
-    ranked.fit_grade || ranked.engagement_level as cell,
+    ranked.cell,
     case when not accounts.is_holdout then actions.next_action end as next_action,
     accounts.is_holdout,
     ranked.win_probability,
@@ -161,5 +147,5 @@ cross join card
 cross join refresh
 cross join typical_deal
 left join ranked on accounts.account_id = ranked.account_id
-left join actions on ranked.fit_grade || ranked.engagement_level = actions.cell
+left join actions on ranked.cell = actions.cell
 left join reasons on accounts.account_id = reasons.account_id
