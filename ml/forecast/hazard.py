@@ -62,7 +62,7 @@ class HazardModel:
 
     Attributes
     ----------
-    edges : factor -> cuts of its bands (weeks for age, lead and promise).
+    edges : factor -> cuts of its bands (weeks for age, lead and promise). `ripe` is coarse age by month of the quarter.
     tables : factor -> effects; fading : factor -> effects that are multiplied by 1 / (1 + weeks since / 8).
     owner_log_factor : by the owner's code in the history of the fit, of the hazard of winning.
     month_sd : standard deviation of the log factor that a month has on all hazards of winning.
@@ -123,6 +123,13 @@ def _week_codes(
     }
     if "month_of_quarter" in edges:
         found["month_of_quarter"] = lambda week, at: calendar.month_of_quarter(start[at] + WEEK * week + WEEK / 2) + 1
+    if "ripe" in edges:
+        # Quarter-ends pull ripe deals forward and leave young ones alone: a season's effect differs by age.
+        found["ripe"] = lambda week, at: (
+            3 * np.searchsorted(edges["ripe"], age[at] / WEEK + week, side="right")
+            + calendar.month_of_quarter(start[at] + WEEK * week + WEEK / 2)
+            + 1
+        )
     if "lead" in edges:
         found["lead"] = lambda week, at: np.full(len(at), np.searchsorted(edges["lead"], week, side="right") + 1)
     if "promise" in edges:
@@ -173,6 +180,7 @@ def fit_hazard(
     edges = {"age": _age_edges(spells)}
     if by_season:
         edges["month_of_quarter"] = np.array([1.5, 2.5])
+        edges["ripe"] = edges["age"][1::3]
     if has_features:
         edges["lead"] = LEAD_EDGES
         if "expected_close_date" in history.given:
@@ -180,6 +188,8 @@ def fit_hazard(
     edges |= {name: band_edges(name, value) for name, value in values.items()}
     static = {name: band_codes(value, edges[name]) for name, value in values.items()}
     sizes = {name: len(cuts) + 2 for name, cuts in edges.items()}
+    if by_season:
+        sizes["ripe"] = 3 * (len(edges["ripe"]) + 1) + 1
     weekly = _week_codes(edges, spells.start, spells.age, history.promised[spells.row], calendar)
     cells = count_cells(spells, static, sizes, weekly)
     intercept, tables, fading = _regress(cells, sizes, tuple(static))
@@ -220,7 +230,7 @@ def _age_edges(spells: Spells) -> np.ndarray:
 
 
 #: Factors without an order: each band has an effect of its own.
-_UNORDERED = ("stage", "month_of_quarter", "promise")
+_UNORDERED = ("stage", "month_of_quarter", "ripe", "promise")
 
 
 def _steps(name: str, size: int) -> np.ndarray:
@@ -295,6 +305,27 @@ def prepare(model: HazardModel, history: DealHistory, row: np.ndarray, start: np
     low, high = (float(start.min()), float(start.max())) if len(start) else (0.0, 0.0)
     calendar = Calendar.over(low, high + WEEK * 4 * HORIZON_WEEKS, model.fiscal_start_month)
     return _Prepared(model, calendar, start, start - history.opened[row], history.promised[row], base, fades)
+
+
+def incidence_of_new(model: HazardModel, start: np.ndarray, weeks: int) -> np.ndarray:
+    """Probability that a deal opened on a day has been won 0, 1 ... weeks later; shape (starts, weeks + 1).
+
+    Parameters
+    ----------
+    model : fitted from openings (``with_features=False``); start : float days, shape (starts,).
+    """
+    calendar = Calendar.over(float(start.min()), float(start.max()) + WEEK * weeks, model.fiscal_start_month)
+    zero, unknown = np.zeros(len(start)), np.full(len(start), np.nan)
+    base = np.repeat(model.intercept[None, :], len(start), axis=0)
+    prepared = _Prepared(model, calendar, start, zero, unknown, base, np.zeros_like(base))
+    at = np.arange(len(start))
+    survival = np.ones(len(start))
+    won = np.zeros((len(start), weeks + 1))
+    for week in range(weeks):
+        p_won, p_lost = prepared.weekly(week, at)
+        won[:, week + 1] = won[:, week] + survival * p_won
+        survival = survival * (1 - p_won - p_lost)
+    return won
 
 
 def _with_owners_and_months(model: HazardModel, history: DealHistory, spells: Spells, calendar: Calendar) -> HazardModel:
