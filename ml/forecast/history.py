@@ -223,8 +223,9 @@ class DealHistory:
     def as_of(self, moment: float) -> np.ndarray:
         """Positions of the versions that held at a moment (float days): one per deal known and opened by then.
 
-        Deleted and merged deals are among them; `live` leaves them out.
+        Deleted and merged deals are among them; `live` leaves them out. Infinity = the latest versions.
         """
+        moment = min(moment, 1e9)
         return np.flatnonzero((self.known_from <= moment) & (moment < self.valid_to) & (self.opened <= moment))
 
     def live(self, rows: np.ndarray) -> np.ndarray:

@@ -140,12 +140,13 @@ class Totals:
 
         Parameters
         ----------
-        centre : factor on each block's median, shape (blocks,); spread : factor on the distance from it, shape (blocks,).
+        centre : factor on each block's median, shape (blocks,); spread : factor on log distances from it.
         """
         total = (self.open[ALL] + self.new[ALL])[:, 0, :].astype(np.float64)
         middle = np.median(total, axis=0)
-        wanted = centre * np.maximum(middle + spread * (total - middle), 0.0)
-        factor = np.where(total > 0, wanted / np.where(total > 0, total, 1.0), centre)[:, None, :].astype(np.float32)
+        # In logs, so that a stretched scenario never falls under 0.
+        wanted = centre * middle * (total / np.where(middle > 0, middle, 1.0)) ** spread
+        factor = np.where((total > 0) & (middle > 0), wanted / np.where(total > 0, total, 1.0), centre)[:, None, :].astype(np.float32)
         return replace(
             self,
             open={name: draws * factor for name, draws in self.open.items()},
