@@ -50,6 +50,9 @@ PRIOR_MONTH_SD = 0.10
 PRIOR_MONTHS = 4.0
 """What is believed of months before any was seen: they differ by 10 %, a belief worth 4 months."""
 
+LEVEL_HALF_LIFE_MONTHS = 3.0
+"""Selling speeds up and slows down: the level of the hazard of winning is that of the latest months."""
+
 RIDGE = 1.0
 """Precision of the Gaussian prior on each step, in log-odds."""
 
@@ -351,12 +354,18 @@ def _with_owners_and_months(model: HazardModel, history: DealHistory, spells: Sp
             by_owner[k] += np.bincount(owner[at] % by_owner.shape[1], weights=value, minlength=by_owner.shape[1])
             by_month[k] += np.bincount(month, weights=value, minlength=months)[:months]
     month_sd = _spread_of(by_month[0], by_month[1])
-    events = max(float(by_month[0].sum()), 1.0)
-    seen_months = max(int((by_month[1] > 0).sum()), 1)
+    # The level of the latest months, not of all that were fitted: won deals seen over expected, both fading into the past,
+    # and one month's worth of expecting what is expected.
+    weight = 0.5 ** (np.arange(months)[::-1] / LEVEL_HALF_LIFE_MONTHS)
+    seen, expected = weight * by_month[0], weight * by_month[1]
+    prior = float(by_month[1].sum()) / max(int((by_month[1] > 0).sum()), 1)
+    level = (float(seen.sum()) + prior) / (float(expected.sum()) + prior) if prior > 0 else 1.0
+    concentration = float((expected**2).sum()) / max(float(expected.sum()), 1e-9) ** 2
     fields = dict(vars(model))
+    fields["intercept"] = model.intercept + np.array([np.log(level), 0.0])
     fields["owner_log_factor"] = _pooled_log_factor(by_owner[0, :-1], by_owner[1, :-1])
     fields["month_sd"] = month_sd
-    fields["level_sd"] = float(np.sqrt(month_sd**2 / seen_months + 1.0 / events))
+    fields["level_sd"] = float(np.sqrt(month_sd**2 * min(concentration, 1.0) + 1.0 / max(float(seen.sum()), 1.0)))
     return HazardModel(**fields)
 
 
