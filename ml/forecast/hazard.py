@@ -46,15 +46,22 @@ HORIZON_WEEKS = 104
 FADE_WEEKS = 8.0
 """The fading part of an effect is half as strong so many weeks after the landmark."""
 
-PRIOR_MONTH_SD = 0.10
+PRIOR_MONTH_SD = 0.15
 PRIOR_MONTHS = 4.0
-"""What is believed of months before any was seen: they differ by 10 %, a belief worth 4 months."""
+"""What is believed of months before any was seen: they differ by 15 %, a belief worth 4 months."""
+
+MONTHS_FITTED = 3.0
+"""Level and season were fitted on the same months: the distances that are left are smaller by so many of them."""
 
 LEVEL_HALF_LIFE_MONTHS = 3.0
 """Selling speeds up and slows down: the level of the hazard of winning is that of the latest months."""
 
-RIDGE = 1.0
+RIDGE = 2.0
 """Precision of the Gaussian prior on each step, in log-odds."""
+
+MOST_CELLS = 20_000
+OPEN_PER_EVENT = 3.0
+"""Above so many cells, weeks in which a deal stayed open are thinned to three per closing."""
 
 _CHUNK = 50_000
 
@@ -195,7 +202,9 @@ def fit_hazard(
         sizes["ripe"] = 3 * (len(edges["ripe"]) + 1) + 1
     weekly = _week_codes(edges, spells.start, spells.age, history.promised[spells.row], calendar)
     cells = count_cells(spells, static, sizes, weekly)
-    intercept, tables, fading = _regress(cells, sizes, tuple(static))
+    # From landmarks a deal counts several times; it is worth one to the prior.
+    worth = len(np.unique(history.deal[spells.row])) / len(spells)
+    intercept, tables, fading = _regress(_thinned(cells, seed), sizes, tuple(static), worth)
     owner_count = len(history.labels.get("owner", ()))
     model = HazardModel(
         from_landmarks=has_features,
@@ -249,10 +258,25 @@ def _steps(name: str, size: int) -> np.ndarray:
     return result
 
 
+def _thinned(cells: Cells, seed: int) -> Cells:
+    """Where there are many cells, of the weeks in which nothing happened a random share that counts for all of them
+    (case-control sampling, King and Zeng 2001): the fit takes time in proportion to its rows."""
+    events = cells.counts[:, 1:].sum()
+    weeks = cells.counts[:, OPEN].sum()
+    if len(cells.counts) <= MOST_CELLS or weeks <= OPEN_PER_EVENT * events:
+        return cells
+    share = OPEN_PER_EVENT * events / weeks
+    counts = cells.counts.copy()
+    counts[:, OPEN] = np.random.default_rng(seed).binomial(counts[:, OPEN].astype(np.int64), share) / share
+    kept = counts.any(axis=1)
+    return Cells({name: code[kept] for name, code in cells.codes.items()}, counts[kept])
+
+
 def _regress(
-    cells: Cells, sizes: dict[str, int], static: tuple[str, ...]
+    cells: Cells, sizes: dict[str, int], static: tuple[str, ...], worth: float
 ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Intercept (2,), tables and fading tables, by scikit-learn's multinomial logistic regression."""
+    """Intercept (2,), tables and fading tables, by scikit-learn's multinomial logistic regression; each row
+    counts for `worth`."""
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
@@ -273,9 +297,11 @@ def _regress(
     middle = np.average(X[:, used], axis=0, weights=cells.counts.sum(axis=1))
     rows = np.vstack([X[:, used][place], middle, middle])
     y = np.concatenate([outcome, [WON, LOST]])
-    weight = np.concatenate([cells.counts[place, outcome], [0.5, 0.5]])
+    weight = np.concatenate([cells.counts[place, outcome] * worth, [0.5, 0.5]])
+    # Newton steps: with steps as columns the problem is ill-conditioned, and L-BFGS is ten times slower to the same fit.
+    model = LogisticRegression(C=1.0 / RIDGE, solver="newton-cholesky", max_iter=50, tol=1e-4)
     with threadpool_limits(limits=1):
-        fitted = LogisticRegression(C=1.0 / RIDGE, max_iter=400, tol=1e-5).fit(rows, y, sample_weight=weight)
+        fitted = model.fit(rows, y, sample_weight=weight)
     known = {int(label): k for k, label in enumerate(fitted.classes_)}
     against = fitted.coef_[known[OPEN]] if OPEN in known else 0.0
     level = fitted.intercept_[known[OPEN]] if OPEN in known else 0.0
@@ -379,6 +405,7 @@ def _spread_of(seen: np.ndarray, expected: np.ndarray) -> float:
     variance = ((seen - expected) ** 2 - seen).sum() / (expected**2).sum()
     # As many months as the large ones are worth.
     months = expected.sum() ** 2 / (expected**2).sum()
+    variance *= months / max(months - MONTHS_FITTED, 1.0)
     pooled = (months * max(variance, 0.0) + PRIOR_MONTHS * PRIOR_MONTH_SD**2) / (months + PRIOR_MONTHS)
     return float(np.sqrt(pooled))
 

@@ -19,11 +19,14 @@ import numpy as np
 from ml.forecast.history import LOST, OPEN, WON, DealHistory
 
 WEEK = 7.0
-LANDMARK_DAYS = 28.0
-"""Landmarks lie so far apart: every week at risk is then seen from 0, 4, 8 ... weeks before."""
+LANDMARK_DAYS = 56.0
+"""Landmarks lie so far apart: every week at risk is then seen from 0-7, 8-15 ... weeks before."""
 
-MOST_LANDMARK_SPELLS = 60_000
-"""Spells of a fit with features, drawn at random above it: about 20,000 closings for some 60 effects."""
+TREND_DAYS = 28.0
+"""Engagement is compared with what it was so long before."""
+
+MOST_LANDMARK_SPELLS = 30_000
+"""Spells of a fit with features, drawn at random above it: about 20,000 closings for some 70 effects."""
 
 LONGEST_WEEKS = 156
 """Weeks at risk after the start of a spell that are looked at."""
@@ -77,7 +80,7 @@ def spells_from_openings(history: DealHistory, as_of: float, *, since: float = -
 
 
 def spells_from_landmarks(history: DealHistory, as_of: float, *, since: float, seed: int = 0) -> Spells:
-    """Deals open at moments 4, 8, 12 ... weeks before `as_of`, as they were known then.
+    """Deals open at moments 8, 16, 24 ... weeks before `as_of`, as they were known then.
 
     A deal known at a landmark but merged or deleted since is left out; so is one that had been closed already
     though nobody knew yet.
@@ -148,9 +151,9 @@ def start_features(history: DealHistory, row: np.ndarray, moment: np.ndarray) ->
 
 
 def _engagement_before(history: DealHistory, row: np.ndarray, moment: np.ndarray) -> np.ndarray:
-    """Engagement of the same deal four weeks earlier; NaN before its first version."""
+    """Engagement of the same deal `TREND_DAYS` earlier; NaN before its first version."""
     earlier = row.copy()
-    wanted = moment - LANDMARK_DAYS
+    wanted = moment - TREND_DAYS
     while True:
         later = history.known_from[earlier] > wanted
         step = later & (earlier > 0)

@@ -135,8 +135,8 @@ class Result:
     won: np.ndarray
 
 
-def study(seed: int, *, horizons: tuple[int, ...] = (30, 90), every: int = 35, from_week: int = 78, **options: float) -> Result:
-    """One company: every five weeks an origin, from a year and a half on."""
+def study(seed: int, *, horizons: tuple[int, ...] = (30, 90), every: int = 49, from_week: int = 78, **options: float) -> Result:
+    """One company: every seven weeks an origin, from a year and a half on."""
     made = company(seed, **options)  # type: ignore[arg-type]
     history = made.history()
     last = made.weeks * 7 - max(horizons)
