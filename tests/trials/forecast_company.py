@@ -1,0 +1,211 @@
+"""The forecast on simulated companies whose hazards are known: do the intervals hold, and is P(won by D) calibrated?
+
+``uv run python -m tests.trials.forecast_company --seeds 30``; ``--size`` times 1,000,000 deals instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ml.forecast.backtest import backtest, scores
+from ml.forecast.hazard import deal_forecasts, fit_hazard
+from ml.forecast.history import WON, DealHistory, day
+from ml.forecast.totals import fit_forecast, month_periods, simulate
+
+FIRST_DAY = pd.Timestamp("2023-01-02")
+STAGES = ("discovery", "proposal", "negotiation")
+WIN_PER_WEEK = np.array([0.004, 0.02, 0.07])
+LOSE_PER_WEEK = np.array([0.035, 0.025, 0.02])
+ADVANCE_PER_WEEK = np.array([0.14, 0.12, 0.0])
+BACK_PER_WEEK = 0.01
+SEASON = np.array([0.75, 0.95, 1.3])
+"""Factor on winning by month of the quarter."""
+
+MONTH_SD = 0.15
+CREATION_SD = 0.15
+OWNER_SD = 0.3
+
+
+@dataclass(frozen=True)
+class Company:
+    """Deal versions up to the end, all of them; `weeks` were simulated."""
+
+    versions: pd.DataFrame
+    weeks: int
+
+    def history(self) -> DealHistory:
+        return DealHistory.from_versions(self.versions, stages=STAGES, groups=["team"])
+
+
+def company(seed: int, *, weeks: int = 156, deals_per_week: float = 40.0, owners: int = 20, stuck: float = 0.0) -> Company:
+    """Planted weekly hazards: by stage, age, owner, month of the quarter, and a factor that a month has by itself.
+
+    Parameters
+    ----------
+    stuck : share of deals that never move, are never won, and are seldom lost.
+    """
+    generator = np.random.default_rng(seed)
+    months = int(weeks / 4) + 3
+    month_factor = np.exp(generator.normal(0, MONTH_SD, months) - MONTH_SD**2 / 2)
+    creation_factor = np.exp(generator.normal(0, CREATION_SD, months))
+    owner_factor = np.exp(generator.normal(0, OWNER_SD, owners))
+    begin = FIRST_DAY + pd.to_timedelta(7 * np.arange(weeks), unit="D")
+    month_no = (begin.year - begin[0].year) * 12 + begin.month - begin[0].month
+    count = generator.poisson(deals_per_week * creation_factor[month_no])
+    opened_week = np.repeat(np.arange(weeks), count)
+    n = len(opened_week)
+    opened = 7.0 * opened_week + generator.random(n) * 7
+    owner = generator.integers(0, owners, n)
+    amount = np.round(np.exp(generator.normal(13.5, 0.9, n)))
+    promised = opened + generator.normal(90, 25, n).clip(20)
+    never = generator.random(n) < stuck
+    stage = np.zeros(n, dtype=np.int64)
+    status = np.zeros(n, dtype=np.int8)
+    closed = np.full(n, np.nan)
+    found: list[tuple[np.ndarray, ...]] = []
+
+    def note(which: np.ndarray, known: np.ndarray) -> None:
+        found.append(tuple(a[which].copy() for a in (status, stage, amount, promised, closed)) + (which, known))
+
+    first = np.concatenate([[0], np.cumsum(count)])
+    alive = np.empty(0, dtype=np.int64)
+    for week in range(weeks):
+        at = 7.0 * week
+        born = np.arange(first[week], first[week + 1])
+        note(born, opened[born])
+        # A deal is first at risk in the week after its opening.
+        season = SEASON[(begin[week].month - 1) % 3] * month_factor[month_no[week]]
+        moment = at + 7 * generator.random(len(alive))
+        age = (at - opened[alive]) / 7
+        slow = np.where(age > 30, 0.4, 1.0) * ~never[alive]
+        win = WIN_PER_WEEK[stage[alive]] * owner_factor[owner[alive]] * season * slow
+        lose = LOSE_PER_WEEK[stage[alive]] * np.where(never[alive], 0.1, 1.0)
+        u = generator.random(len(alive))
+        won, lost = alive[u < win], alive[(u >= win) & (u < win + lose)]
+        gone = u < win + lose
+        amount[won] = np.round(amount[won] * np.exp(generator.normal(-0.05, 0.15, len(won))))
+        status[won], status[lost] = 1, 2
+        closed[alive[gone]] = moment[gone]
+        note(alive[gone], moment[gone])
+        alive, moment = alive[~gone], moment[~gone]
+        move = generator.random(len(alive))
+        forward = (move < ADVANCE_PER_WEEK[stage[alive]]) & ~never[alive]
+        back = (move > 1 - BACK_PER_WEEK) & (stage[alive] > 0)
+        late = (promised[alive] < moment) & (generator.random(len(alive)) < 0.6)
+        stage[alive] += forward.astype(int) - back.astype(int)
+        promised[alive[late]] = moment[late] + 30
+        changed = forward | back | late
+        note(alive[changed], moment[changed])
+        alive = np.concatenate([alive, born])
+    columns = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+    v_status, v_stage, v_amount, v_promised, v_closed, deal, known = columns
+
+    def dates(values: np.ndarray) -> np.ndarray:
+        return FIRST_DAY.to_datetime64() + np.where(np.isnan(values), np.nan, values * 86_400).astype("timedelta64[s]")
+
+    versions = pd.DataFrame(
+        {
+            "deal_id": deal,
+            "known_from": dates(known),
+            "status": np.array(["open", "won", "lost"], dtype=object)[v_status],
+            "opened_at": dates(opened[deal]),
+            "closed_at": dates(v_closed),
+            "stage": np.array(STAGES, dtype=object)[v_stage],
+            "amount_cents": v_amount,
+            "expected_close_date": dates(v_promised),
+            "owner": owner[deal],
+            "team": owner[deal] % 4,
+        }
+    )
+    return Company(versions, weeks)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Backtest rows of one company, and promises for its deals: P(won by D) and whether each was."""
+
+    rows: pd.DataFrame
+    promised: np.ndarray
+    won: np.ndarray
+
+
+def study(seed: int, *, horizons: tuple[int, ...] = (30, 90), every: int = 49, from_week: int = 78, **options: float) -> Result:
+    """One company: every seven weeks an origin, from a year and a half on."""
+    made = company(seed, **options)  # type: ignore[arg-type]
+    history = made.history()
+    last = made.weeks * 7 - max(horizons)
+    origins = [FIRST_DAY + pd.Timedelta(days=d) for d in range(from_week * 7, last, every)]
+    rows = backtest(history, origins, horizons, dimensions=("team",), scenarios=400, seed=seed).assign(seed=seed)
+    promises, outcomes = [], []
+    final = history.as_of(np.inf)
+    for origin in origins[:: max(len(origins) // 2, 1)]:
+        model = fit_hazard(history, origin, seed=seed)
+        by = [origin + pd.Timedelta(days=h) for h in horizons]
+        deals = deal_forecasts(model, history, origin, by)
+        row = final[np.searchsorted(history.deal[final], history.deal[history.open_as_of(day(origin))])]
+        for date in by:
+            promises.append(deals[f"p_won_by_{date:%Y-%m-%d}"].to_numpy())
+            outcomes.append((history.status[row] == WON) & (history.closed[row] <= day(date)))
+    return Result(rows, np.concatenate(promises), np.concatenate(outcomes))
+
+
+def calibration_slope(promised: np.ndarray, won: np.ndarray) -> tuple[float, float]:
+    """Intercept and slope of a logistic regression of the outcome on the promised log-odds; 0 and 1 are right."""
+    from sklearn.linear_model import LogisticRegression
+
+    p = np.clip(promised, 1e-6, 1 - 1e-6)
+    fitted = LogisticRegression(C=1e9).fit(np.log(p / (1 - p))[:, None], won)
+    return float(fitted.intercept_[0]), float(fitted.coef_[0, 0])
+
+
+def size() -> None:
+    """A million deals with two hundred thousand open: seconds and memory of a forecast of 24 periods by 500 owners."""
+    start = time.perf_counter()
+    made = company(1, weeks=182, deals_per_week=5_500, owners=500, stuck=0.16)
+    history = made.history()
+    as_of = FIRST_DAY + pd.Timedelta(days=182 * 7)
+    print(f"{len(history.deal_ids):,} deals, {len(history.deal):,} versions, {len(history.open_as_of(day(as_of))):,} open, "
+          f"made and read in {time.perf_counter() - start:.0f} s")  # fmt: skip
+    start = time.perf_counter()
+    model = fit_forecast(history, as_of)
+    fitted = time.perf_counter()
+    totals = simulate(model, history, month_periods(as_of, 24), dimensions=("owner", "team"), scenarios=1000)
+    drawn = time.perf_counter()
+    quantiles = totals.quantiles()
+    done = time.perf_counter()
+    deals = deal_forecasts(model.deal, history, as_of)
+    print(f"fit {fitted - start:.1f} s, {model.deal.counts}; scenarios {drawn - fitted:.1f} s; {len(quantiles):,} rows of quantiles "
+          f"{done - drawn:.1f} s; {len(deals):,} deals {time.perf_counter() - done:.1f} s")  # fmt: skip
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--size", action="store_true")
+    asked = parser.parse_args()
+    if asked.size:
+        size()
+        return
+    results = [study(seed) for seed in range(asked.seeds)]
+    rows = pd.concat([each.rows for each in results])
+    whole = rows[rows["dimension"] == "all"]
+    print(scores(whole).round(3).to_string())
+    print(scores(whole, ["method"]).round(3).to_string())
+    print("by team")
+    print(scores(rows[rows["dimension"] == "team"], ["horizon_days", "method"]).round(3).to_string())
+    each = scores(whole[whole["method"] == "forecast"], ["seed"])["coverage_80"]
+    print(f"80 % interval covers {each.mean():.3f} +- {1.96 * each.std() / np.sqrt(len(each)):.3f} (seeds)")
+    promised, won = np.concatenate([r.promised for r in results]), np.concatenate([r.won for r in results])
+    intercept, slope = calibration_slope(promised, won)
+    print(f"P(won by D): {len(won):,} promises, mean {promised.mean():.4f}, won {won.mean():.4f}, slope {slope:.3f}, intercept {intercept:+.3f}")
+
+
+if __name__ == "__main__":
+    main()
