@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 
 import click
 
-from orchestration.cli.run import REFRESH_JOB, finish
+from orchestration.cli.run import FORECAST_JOB, finish
 from orchestration.cli.show import print_report
 from orchestration.lib.demo_company import (
     DEFAULT_ACCOUNTS,
@@ -127,7 +127,7 @@ def demo(
     )
     summary = land_company(workspace, accounts=accounts, events=events, months=months, seed=seed, until=end)
     click.echo(f"Landed {sum(summary.row_counts.values()):,} records of {len(summary.row_counts)} tables", err=True)
-    outcome = run_job(workspace, REFRESH_JOB, config={"scoring_settings": {"as_of": end.isoformat()}})
+    outcome = run_job(workspace, FORECAST_JOB, config={"scoring_settings": {"as_of": end.isoformat()}})
     finish(outcome)
     click.echo()
     print_report(workspace, 10)

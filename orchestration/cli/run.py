@@ -10,7 +10,7 @@ import click
 from orchestration.lib.job_runner import JobOutcome, prepare_process, run_job
 from orchestration.lib.workspace import Workspace
 
-REFRESH_JOB, FIT_JOB = "scoring_refresh", "scoring_fit"
+REFRESH_JOB, FIT_JOB, FORECAST_JOB = "scoring_refresh", "scoring_fit", "scoring_forecast"
 #: The marts are new, but a table kept its last good rows because a file broke its contract.
 EXIT_BLOCKED = 3
 

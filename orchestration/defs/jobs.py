@@ -1,4 +1,4 @@
-"""Jobs and when they run: a refresh every five minutes, a fit every week, a forecast record and a clean-up every day."""
+"""Jobs and when they run: a refresh every five minutes, a fit every week, a forecast and a clean-up every day."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +9,7 @@ from orchestration.lib.run_records import WRITER_TAG, close_dead_runs, delete_ol
 from orchestration.lib.warehouse import is_writer_active
 from orchestration.lib.workspace import Workspace
 
-#: Everything from files to published marts; only the fit and the daily record are left out.
+#: Everything from files to published marts; only the fit and the forecast are left out.
 REFRESH = "scoring_refresh"
 FIT = "scoring_fit"
 FORECAST = "scoring_forecast"
@@ -22,28 +22,28 @@ MAX_SECONDS = {"dagster/max_runtime": "3600"}
 def build_jobs() -> list[Any]:
     """All jobs. All steps run in the run's own process: starting one per step costs more than the work."""
     everything = dg.AssetSelection.all()
-    fit, record = dg.AssetSelection.assets("fitted_scorecard"), dg.AssetSelection.assets("forecast_record")
+    fit, forecast = dg.AssetSelection.assets("fitted_scorecard"), dg.AssetSelection.assets("pipeline_forecasts")
     return [
         dg.define_asset_job(
             REFRESH,
-            selection=everything - fit - record,
+            selection=everything - fit - forecast,
             description="Load what is new, score every account, publish",
             executor_def=dg.in_process_executor,
             tags={**WRITER_TAG, **MAX_SECONDS},
         ),
         dg.define_asset_job(
             FIT,
-            selection=everything - record,
+            selection=everything - forecast,
             description="The same with a new scorecard version fitted in between",
             executor_def=dg.in_process_executor,
             tags={**WRITER_TAG, **MAX_SECONDS},
         ),
         dg.define_asset_job(
             FORECAST,
-            selection=record,
-            description="Land the published forecast as it is today",
+            selection=everything - fit,
+            description="A refresh with a forecast made in between",
             executor_def=dg.in_process_executor,
-            tags=MAX_SECONDS,
+            tags={**WRITER_TAG, **MAX_SECONDS},
         ),
         housekeeping,
     ]
@@ -63,7 +63,7 @@ def housekeeping() -> None:
 
 def build_schedules(workspace: Workspace) -> list[dg.ScheduleDefinition]:
     """All schedules, switched on from the start. A refresh that would meet another writer is left out: the next is five
-    minutes away. A fit waits for its turn in the queue instead."""
+    minutes away. A fit and a forecast wait for their turn in the queue instead."""
 
     @dg.schedule(
         name="every_five_minutes",

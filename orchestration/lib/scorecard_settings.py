@@ -567,9 +567,10 @@ class History(_Strict):
 
 
 class Forecast(_Strict):
-    """How far the pipeline forecast looks."""
+    """How far the pipeline forecast looks, and where the year begins."""
 
     months: Annotated[StrictInt, Field(ge=1, le=36)] = 6
+    fiscal_year_start_month: Annotated[StrictInt, Field(ge=1, le=12)] = 1
 
 
 class ScorecardSettings(_Strict):

@@ -1,25 +1,60 @@
-"""The daily record of the forecast as it was made. The forecast itself is the mart `pipeline_forecast`, made at each
-refresh."""
+"""The forecast of the day, landed as it was made. How it is made is in `orchestration.lib.forecasts`, the method in `ml.forecast`."""
 
 import dagster as dg
 
-from orchestration.defs.resources import ScoringWorkspace
-from orchestration.lib.forecast_records import record_forecast
+from orchestration.defs.resources import ScoringWorkspace, WriterLock
+from orchestration.lib.contracts import load_contracts
+from orchestration.lib.errors import UserError
+from orchestration.lib.forecasts import backtest_is_due, make_backtest, make_forecast, past_origins, read_deals
+from orchestration.lib.scorecard_settings import read_scorecard_settings
+from orchestration.lib.signals import known_signals
+from orchestration.lib.workspace import SOURCE_CONTRACTS
 
 
 def build_forecast_assets() -> list[dg.AssetsDefinition]:
-    """The stored forecasts."""
+    """One asset. It follows the deals and precedes the marts, so that the refresh that makes a forecast shows it."""
 
     @dg.asset(
         group_name="forecast",
         owners=["team:revenue-operations"],
-        kinds={"parquet"},
-        deps=["published_marts"],
-        description="The published pipeline forecast, landed once a day and never changed, to be compared with what came",
+        kinds={"scikitlearn", "parquet"},
+        deps=[
+            dg.AssetKey(["intermediate", "int_deals__history"]),
+            dg.AssetKey(["intermediate", "int_deals"]),
+            dg.AssetKey(["intermediate", "int_stage_win_rates"]),
+        ],
+        description="What will be won per month and quarter as a distribution, and every open deal's chances, landed and never changed",
     )
-    def forecast_record(context: dg.AssetExecutionContext, workspace: ScoringWorkspace) -> dg.MaterializeResult:
-        record = record_forecast(workspace.locate())
-        context.log.info(f"forecast recorded: {record.row_count} rows as of {record.as_of_at}")
-        return dg.MaterializeResult(metadata={"file": record.file.name, "rows": record.row_count})
+    def pipeline_forecasts(
+        context: dg.AssetExecutionContext, workspace: ScoringWorkspace, writer_lock: WriterLock
+    ) -> dg.MaterializeResult:
+        home = workspace.locate()
+        settings = read_scorecard_settings(
+            home.scorecard_file, known_signals(load_contracts(SOURCE_CONTRACTS))
+        ).forecast
+        try:
+            deals = read_deals(home)
+            if backtest_is_due(home, deals.as_of_at):
+                origins = past_origins(deals)
+                if origins:
+                    context.log.info(f"testing the forecast on {len(origins)} past months")
+                    make_backtest(home, deals, origins, settings)
+            made = make_forecast(home, deals, settings, say=context.log.info)
+        except UserError as error:
+            # A company without closed deals is refreshed all the same.
+            context.log.info(f"no forecast: {error}")
+            return dg.MaterializeResult(metadata={"forecast": "none", "reason": str(error)})
+        context.log.info(
+            f"forecast of {made.deal_count:,} open deals landed, calibrated on {made.calibrated_on} past months"
+        )
+        return dg.MaterializeResult(
+            metadata={
+                "forecast": made.forecast_id,
+                "rows": made.row_count,
+                "open_deals": made.deal_count,
+                "calibrated_on": made.calibrated_on,
+                "lacking": "; ".join(made.lacking) or "nothing",
+            }
+        )
 
-    return [forecast_record]
+    return [pipeline_forecasts]

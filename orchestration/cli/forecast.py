@@ -1,0 +1,323 @@
+"""`scoring forecast`: what will be won, how sure that is, how right it was before, and why."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import duckdb
+from rich.console import Console
+from rich.markup import escape
+
+from orchestration.cli import screens
+from orchestration.cli.run import FORECAST_JOB, finish
+from orchestration.lib.errors import UserError
+from orchestration.lib.job_runner import run_job
+from orchestration.lib.marts_reader import open_marts, rows
+from orchestration.lib.workspace import SOURCE_CONTRACTS, Workspace
+
+BY = ("all", "owner", "team", "product")
+_NONE = "No forecast has been made yet: run scoring forecast make (the schedule does it every morning)."
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--by", type=click.Choice(BY), default="all", show_default=True, help="One line per owner, team or product."
+)
+@click.option("--period", metavar="PERIOD", help="Only this one, e.g. 2026-07 or 2026-Q3.")
+@click.pass_context
+def forecast(ctx: click.Context, by: str, period: str | None) -> None:
+    """Show what will be won per month and quarter, with its 80 % interval; or one of the commands below."""
+    if ctx.invoked_subcommand is not None:
+        return
+    out = screens.console()
+    with open_marts(ctx.obj.require()) as con:
+        show_forecast(out, con, by, period)
+
+
+def show_forecast(out: Console, con: duckdb.DuckDBPyConnection, by: str = "all", period: str | None = None) -> None:
+    """Print the newest forecast and how right the method was before."""
+    newest = _newest(con)
+    if newest is None:
+        out.print(_NONE)
+        return
+    found = rows(
+        con,
+        """
+        select
+            made.period_label, made.period_type, made.period_start, made.label, users.owner_name,
+            made.p10, made.p50, made.p90, won.mean_amount as won,
+            max(case when by_hand.method = 'stage_weighted' then by_hand.mean_amount end) as stage_weighted,
+            max(case when by_hand.method = 'commit' then by_hand.mean_amount end) as committed,
+            max(case when by_hand.method = 'best_case' then by_hand.mean_amount end) as best_case
+        from forecast_snapshots as made
+        left join forecast_snapshots as won
+            on won.is_newest and won.method = 'forecast' and won.part = 'won' and won.dimension = made.dimension
+            and won.label = made.label and won.period_label = made.period_label
+        left join forecast_snapshots as by_hand
+            on by_hand.is_newest and by_hand.method <> 'forecast' and by_hand.dimension = made.dimension
+            and by_hand.label = made.label and by_hand.period_label = made.period_label
+        left join (select distinct owner_id, owner_name from pipeline_forecast) as users on made.label = users.owner_id
+        where made.is_newest and made.method = 'forecast' and made.part = 'total' and made.dimension = ?
+            and (? is null or made.period_label = ?)
+        group by all
+        order by made.period_type, made.period_start, made.p50 desc, made.label
+        """,
+        [by, period, period],
+    )
+    if not found:
+        raise UserError(f"the newest forecast has no period {period!r}: it has {', '.join(_periods(con))}")
+    named = [] if by == "all" else [by]
+    result = screens.table(
+        f"Won by the end of the period, forecast as of {newest['forecast_as_of_at']:%Y-%m-%d}",
+        "period", *named, ">won so far", ">P10", ">median", ">P90", ">stage-weighted", ">commit", ">best case",
+    )  # fmt: skip
+    for row in found:
+        who = [escape(row["owner_name"] or row["label"])] if named else []
+        result.add_row(
+            row["period_label"], *who, *(screens.money(row[name]) for name in ("won", "p10", "p50", "p90")),
+            *(screens.money(row[name]) for name in ("stage_weighted", "committed", "best_case")),
+        )  # fmt: skip
+    out.print(result)
+    if named:
+        out.print(
+            f"Medians and ends of {by}s do not add up to those of all: they rarely have their good month together."
+        )
+    for sentence in track_record(con):
+        out.print(sentence)
+    if newest["lacking"]:
+        out.print(f"[dim]Not known to it: {escape(newest['lacking'])}[/dim]")
+    out.print()
+
+
+def track_record(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """How right the method was at past moments, as sentences; one that says so where it was not tested."""
+    found = rows(
+        con,
+        """
+        select horizon_days, count(*) as n, avg(case when is_within_80 then 1.0 else 0.0 end) as coverage,
+            sum(absolute_error_amount) / nullif(sum(actual_amount), 0) as wape, min(origin_at) as first_at, max(origin_at) as last_at
+        from forecast_backtest where dimension = 'all' and method = 'forecast'
+        group by horizon_days order by horizon_days
+        """,
+    )
+    if not found:
+        return ["How right it would have been before is not known: scoring forecast backtest tells."]
+    simple = {
+        (row["horizon_days"]): row
+        for row in rows(
+            con,
+            """
+            select horizon_days, arg_min(method, wape) as method, min(wape) as wape from (
+                select horizon_days, method, sum(absolute_error_amount) / nullif(sum(actual_amount), 0) as wape
+                from forecast_backtest where dimension = 'all' and method not in ('forecast', 'model') group by all
+            ) as methods group by horizon_days
+            """,
+        )
+    }
+    said = []
+    for row in found:
+        best = simple.get(row["horizon_days"])
+        beside = (
+            f"; best simple method: {best['method'].replace('_', ' ')}, off by {screens.percent(best['wape'])}"
+            if best
+            else ""
+        )
+        said.append(
+            f"{row['horizon_days']} days ahead, at {row['n']} past moments from {row['first_at']:%Y-%m} to {row['last_at']:%Y-%m}: "
+            f"the 80 % interval held {screens.percent(row['coverage'])}, the median was off by {screens.percent(row['wape'])}{beside}"
+        )
+    return said
+
+
+@forecast.command()
+@click.option("--as-of", default="", metavar="MOMENT", help="See everything as of this ISO moment (UTC). Default: now.")
+@click.pass_obj
+def make(workspace: Workspace, as_of: str) -> None:
+    """Refresh with a new forecast in between. It is landed and never changes."""
+    finish(run_job(workspace.require(), FORECAST_JOB, config={"scoring_settings": {"as_of": as_of}}))
+
+
+@forecast.command()
+@click.argument("period")
+@click.option("--top", default=10, show_default=True, type=click.IntRange(1, 1000), help="How many deals.")
+@click.pass_obj
+def explain(workspace: Workspace, period: str, top: int) -> None:
+    """Say what the forecast of a PERIOD (2026-07, 2026-Q3) is made of, and how it came to be what it is."""
+    out = screens.console()
+    with open_marts(workspace.require()) as con:
+        if _newest(con) is None:
+            raise UserError(_NONE)
+        parts = rows(
+            con,
+            "select * from forecast_snapshots where is_newest and method = 'forecast' and dimension = 'all' and period_label = ?",
+            [period],
+        )
+        if not parts:
+            raise UserError(f"the newest forecast has no period {period!r}: it has {', '.join(_periods(con))}")
+        by_part = {row["part"]: row for row in parts}
+        total = by_part["total"]
+        result = screens.table(
+            f"{period}: {total['period_start']:%Y-%m-%d} to before {total['period_end']:%Y-%m-%d}, forecast {total['forecast_id']}",
+            "part", ">mean", ">P10", ">median", ">P90",
+        )  # fmt: skip
+        names = {
+            "won": "won so far",
+            "open": "from deals that are open",
+            "new": "from deals nobody has opened yet",
+            "total": "total",
+        }
+        for part, text in names.items():
+            row = by_part[part]
+            result.add_row(text, *(screens.money(row[name]) for name in ("mean_amount", "p10", "p50", "p90")))
+        out.print(result)
+        out.print(
+            f"Only means add up. Intervals were calibrated on {total['calibrated_on']} past moments."
+            if total["calibrated_on"]
+            else "Only means add up. Intervals were calibrated on no past moment yet."
+        )
+        earlier = rows(
+            con,
+            "select forecast_as_of_at, p10, p50, p90 from forecast_snapshots where not is_newest and method = 'forecast' "
+            "and part = 'total' and dimension = 'all' and period_label = ? order by forecast_as_of_at desc limit 5",
+            [period],
+        )
+        for row in earlier:
+            out.print(
+                f"  as of {row['forecast_as_of_at']:%Y-%m-%d} it said {screens.money(row['p50'])} "
+                f"({screens.money(row['p10'])} to {screens.money(row['p90'])})"
+            )
+        column = _chance_by(total)
+        if column:
+            deals = rows(
+                con,
+                f"select *, {column} as chance, {column} * amount as worth from deal_forecasts "
+                "where amount is not null order by worth desc nulls last, opportunity_id limit ?",
+                [top],
+            )
+            listed = screens.table(
+                "Open deals that say most", "deal", "stage", ">amount", ">won in time", ">expected", "promised",
+                "likely close (80 %)", ">slips",
+            )  # fmt: skip
+            for row in deals:
+                listed.add_row(
+                    escape(row["opportunity_name"] or row["opportunity_id"]), escape(row["stage"] or ""), screens.money(row["amount"]),
+                    screens.percent(row["chance"]), screens.money(row["worth"]), f"{row['expected_close_date'] or ''}",
+                    f"{row['close_date_low']:%m-%d} .. {row['close_date_high']:%Y-%m-%d}" if row["close_date_low"] else "",
+                    screens.percent(row["slip_probability"]),
+                )  # fmt: skip
+            out.print(listed)
+        for sentence in track_record(con):
+            out.print(sentence)
+
+
+@forecast.command()
+@click.option("--from", "first", type=click.DateTime(["%Y-%m-%d"]), help="First moment. Default: two years ago.")
+@click.option(
+    "--to",
+    "last",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Last moment. Default: the last with a window that has ended.",
+)
+@click.option(
+    "--every",
+    default="month",
+    show_default=True,
+    type=click.Choice(["week", "month"]),
+    help="Distance between moments.",
+)
+@click.pass_obj
+def backtest(workspace: Workspace, first: datetime | None, last: datetime | None, every: str) -> None:
+    """Replay past moments with what was known then alone, and show how right the forecast would have been."""
+    from orchestration.lib.contracts import load_contracts
+    from orchestration.lib.forecasts import HORIZONS_DAYS, make_backtest, past_origins, read_deals, weekly_origins
+    from orchestration.lib.scorecard_settings import read_scorecard_settings
+    from orchestration.lib.signals import known_signals
+    from orchestration.lib.warehouse import writer_lock
+
+    workspace.require()
+    with writer_lock(workspace, wait_seconds=600, on_wait=lambda text: click.echo(text, err=True)):
+        deals = read_deals(workspace)
+    settings = read_scorecard_settings(
+        workspace.scorecard_file, known_signals(load_contracts(SOURCE_CONTRACTS))
+    ).forecast
+    origins = past_origins(deals) if every == "month" else weekly_origins(deals)
+    origins = [o for o in origins if (first is None or o >= first.date()) and (last is None or o <= last.date())]
+    if not origins:
+        raise UserError(
+            "no past moment in this range has half a year of closed deals before it and a window that has ended after it"
+        )
+    click.echo(f"replaying {len(origins)} moments from {origins[0]} to {origins[-1]}", err=True)
+    frame = make_backtest(workspace, deals, origins, settings)
+    show_scores(screens.console(), frame, HORIZONS_DAYS)
+    for sentence in deals.history.lacking():
+        click.echo(f"Could not be restored: {sentence}")
+    click.echo("Landed; shown by the marts and used for intervals from the next forecast on (scoring forecast make).")
+
+
+def show_scores(out: Console, frame: Any, horizons: tuple[int, ...]) -> None:
+    """Print error, pinball loss and coverage of every method."""
+    from ml.forecast.backtest import scores
+
+    whole = frame[frame["dimension"] == "all"].rename(columns={"point_amount": "point", "actual_amount": "actual"})
+    found = scores(
+        whole.assign(
+            **{name: whole[name].astype(float) for name in whole.columns if name[0] == "p" or name == "actual"}
+        )
+    )
+    for horizon in horizons:
+        part = found[found["horizon_days"] == horizon].sort_values("wape")
+        result = screens.table(
+            f"{horizon} days ahead",
+            "method",
+            ">moments",
+            ">off by (WAPE)",
+            ">bias",
+            ">pinball",
+            ">50 % held",
+            ">80 % held",
+            ">95 % held",
+        )
+        for row in part.to_dict("records"):
+            result.add_row(
+                row["method"].replace("_", " "), str(row["origin_count"]), f"{row['wape']:.3f}", f"{row['bias']:+.3f}",
+                f"{row['pinball']:.4f}",
+                *(screens.percent(row[f"coverage_{mass}"]) for mass in (50, 80, 95)),
+            )  # fmt: skip
+        out.print(result)
+
+
+@forecast.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.pass_obj
+def chart(workspace: Workspace, file: Path) -> None:
+    """Draw the forecast beside the target, and how right it was, into a .png or .svg FILE."""
+    from orchestration.lib.forecast_plots import draw_forecast
+
+    with open_marts(workspace.require()) as con:
+        if _newest(con) is None:
+            raise UserError(_NONE)
+        draw_forecast(con, file)
+    click.echo(f"written: {file}")
+
+
+def _newest(con: duckdb.DuckDBPyConnection) -> dict[str, Any] | None:
+    found = rows(con, "select forecast_id, forecast_as_of_at, lacking from forecast_snapshots where is_newest limit 1")
+    return found[0] if found else None
+
+
+def _periods(con: duckdb.DuckDBPyConnection) -> list[str]:
+    query = (
+        "select distinct period_type, period_start, period_label from forecast_snapshots where is_newest order by all"
+    )
+    return [row["period_label"] for row in rows(con, query)]
+
+
+def _chance_by(total: dict[str, Any]) -> str | None:
+    """The column of `deal_forecasts` that speaks of the end of this period, where there is one."""
+    as_of, end = total["forecast_as_of_at"].date(), total["period_end"]
+    if total["period_start"] <= as_of < end:
+        return "won_this_month_probability" if total["period_type"] == "month" else "won_this_quarter_probability"
+    return "won_next_quarter_probability" if total["period_type"] == "quarter" and (end - as_of).days <= 184 else None

@@ -1,0 +1,566 @@
+"""Makes the pipeline forecast as of the last refresh and keeps it as it was made; loads the kept ones for dbt.
+
+Here: which deals and periods, what is landed and in which tables it is read back. The method is `ml.forecast`; what is shown of it are
+the marts under `dbt_project/models/marts/forecast`. A landed forecast never changes, whatever becomes of settings, owners or periods.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from orchestration.lib.documents import land_document, landed_documents
+from orchestration.lib.errors import UserError
+from orchestration.lib.scorecard_settings import Forecast
+from orchestration.lib.warehouse import open_warehouse, quoted
+from orchestration.lib.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ml.forecast.history import DealHistory
+
+FORECASTS = "scoring/forecasts"
+FORECAST_DEALS = "scoring/forecast_deals"
+BACKTESTS = "scoring/forecast_backtests"
+METHOD_VERSION = 1
+"""Raised when `ml.forecast` would say something else of the same deals."""
+
+DIMENSIONS = ("owner", "team", "product")
+HORIZONS_DAYS = (30, 90)
+BACKTEST_EVERY = timedelta(days=28)
+#: Won in the period so far, from deals that are open, from deals that nobody has opened yet, and their sum.
+PARTS = ("won", "open", "new", "total")
+LEVEL_COLUMNS = ("p02_5", "p05", "p10", "p25", "p50", "p75", "p90", "p95", "p97_5")
+
+_LEVELS = dict.fromkeys(LEVEL_COLUMNS, "decimal(18,2)")
+#: The tables of the schema `history` that hold them, by the folder of their documents.
+TABLES = {
+    "forecasts": (
+        FORECASTS,
+        {
+            "forecast_id": "varchar",
+            "as_of_at": "timestamp",
+            "method_version": "bigint",
+            "inputs_fingerprint": "varchar",
+            "calibrated_on": "bigint",
+            "lacking": "varchar",
+            "method": "varchar",
+            "dimension": "varchar",
+            "label": "varchar",
+            "period_type": "varchar",
+            "period_start": "date",
+            "period_end": "date",
+            "period_label": "varchar",
+            "part": "varchar",
+            "mean_amount": "decimal(18,2)",
+            **_LEVELS,
+        },
+    ),
+    "forecast_deals": (
+        FORECAST_DEALS,
+        {
+            "forecast_id": "varchar",
+            "as_of_at": "timestamp",
+            "opportunity_id": "varchar",
+            "win_probability": "double",
+            "loss_probability": "double",
+            "won_this_month_probability": "double",
+            "won_this_quarter_probability": "double",
+            "won_next_quarter_probability": "double",
+            "close_date_low": "date",
+            "close_date": "date",
+            "close_date_high": "date",
+            "slip_probability": "double",
+        },
+    ),
+    "forecast_backtests": (
+        BACKTESTS,
+        {
+            "backtest_id": "varchar",
+            "method_version": "bigint",
+            "origin_at": "timestamp",
+            "horizon_days": "bigint",
+            "dimension": "varchar",
+            "label": "varchar",
+            "method": "varchar",
+            "origins_before": "bigint",
+            "point_amount": "decimal(18,2)",
+            "actual_amount": "decimal(18,2)",
+            **_LEVELS,
+        },
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Deals:
+    """Everything that is known of the deals up to the last refresh, in memory.
+
+    Attributes
+    ----------
+    categories : of the open deals as of the refresh: opportunity_id, owner, team, product, amount, expected_close_date,
+        forecast_category, stage_win_rate.
+    fingerprint : equal deals have an equal one.
+    """
+
+    as_of_at: datetime
+    history: DealHistory
+    open_deals: pd.DataFrame
+    fingerprint: str
+    won_count: int
+
+
+@dataclass(frozen=True)
+class MadeForecast:
+    """A landed forecast."""
+
+    forecast_id: str
+    as_of_at: datetime
+    file: Path
+    row_count: int
+    deal_count: int
+    lacking: list[str]
+    calibrated_on: int
+
+
+def read_deals(workspace: Workspace) -> Deals:
+    """Read the history of deals from the warehouse. The caller holds the writer lock; it can be given back afterwards.
+
+    Raises
+    ------
+    UserError
+        Nothing has been refreshed, or no deal has been won yet.
+    """
+    from ml.forecast.history import DealHistory
+
+    if not workspace.warehouse.exists():
+        raise UserError("there is no warehouse yet: run scoring refresh first")
+    with open_warehouse(workspace) as con:
+        as_of_at = con.execute("select max(as_of_at) from settings.refresh").fetchall()[0][0]
+        versions = con.execute(
+            """
+            select
+                history.opportunity_id as deal_id,
+                history.valid_from as known_from,
+                history.status,
+                history.opened_at,
+                history.closed_at,
+                case when history.status = 'open' then history.stage end as stage,
+                cast(history.amount * 100 as double) as amount_cents,
+                history.expected_close_date,
+                coalesce(history.owner_id, '(none)') as owner,
+                coalesce(users.team, '(none)') as team,
+                coalesce(history.product, '(none)') as product,
+                false as is_deleted
+            from intermediate.int_deals__history as history
+            left join staging.stg_crm__users as users on history.owner_id = users.user_id
+            where history.status = 'open' or history.closed_at is not null
+            order by history.opportunity_id, history.valid_from
+            """
+        ).df()
+        # A deal whose last row has ended was deleted then.
+        deleted = con.execute(
+            """
+            select opportunity_id as deal_id, max(valid_to) as known_from
+            from intermediate.int_deals__history
+            group by opportunity_id having max(valid_to) < timestamp '9999-01-01'
+            """
+        ).df()
+        stages = [
+            stage
+            for (stage,) in con.execute(
+                """
+                select stage from (
+                    select stage, row_number() over (partition by opportunity_id order by valid_from) as step
+                    from intermediate.int_deals__history where status = 'open' and stage is not null
+                ) as steps
+                group by stage order by avg(step), stage
+                """
+            ).fetchall()
+        ]
+        open_deals = con.execute(
+            """
+            select
+                deals.opportunity_id,
+                coalesce(deals.owner_id, '(none)') as owner,
+                coalesce(users.team, '(none)') as team,
+                coalesce(deals.product, '(none)') as product,
+                coalesce(deals.amount, 0) as amount,
+                deals.expected_close_date,
+                lower(trim(deals.forecast_category)) as forecast_category,
+                coalesce(rates.win_rate, 0) as stage_win_rate
+            from intermediate.int_deals as deals
+            left join intermediate.int_stage_win_rates as rates on deals.stage = rates.stage
+            left join staging.stg_crm__users as users on deals.owner_id = users.user_id
+            where deals.status = 'open'
+            order by deals.opportunity_id
+            """
+        ).df()
+    won_count = int(versions.loc[versions["status"] == "won", "deal_id"].nunique())
+    if not won_count:
+        raise UserError("no deal has been won yet: there is nothing to learn a forecast from")
+    fingerprint = _fingerprint(versions)
+    if len(deleted):
+        import pandas as pd
+
+        last = versions.drop_duplicates("deal_id", keep="last").drop(columns="known_from").merge(deleted, on="deal_id")
+        versions = pd.concat([versions, last.assign(is_deleted=True)], ignore_index=True)
+    # What no deal has is not known, instead of known to be nothing.
+    empty = [n for n in ("stage", "amount_cents", "expected_close_date") if versions[n].isna().all()]
+    history = DealHistory.from_versions(versions.drop(columns=empty), stages=stages, groups=("team", "product"))
+    return Deals(as_of_at, history, open_deals, fingerprint, won_count)
+
+
+def make_forecast(
+    workspace: Workspace,
+    deals: Deals,
+    settings: Forecast,
+    *,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda text: None,
+) -> MadeForecast:
+    """Forecast what will be won per month and quarter, land it and every open deal's chances.
+
+    Parameters
+    ----------
+    settings : how many months ahead, and where the fiscal year begins
+    seed : the only source of chance
+
+    Notes
+    -----
+    Intervals are calibrated on the newest landed backtest by the same method version; without one, on the method's prior alone.
+    """
+    import pandas as pd
+
+    from ml.forecast.backtest import calibrate
+    from ml.forecast.baselines import baseline_points
+    from ml.forecast.hazard import deal_forecasts
+    from ml.forecast.totals import fit_forecast, simulate
+
+    as_of_at = deals.as_of_at
+    periods = forecast_periods(as_of_at.date(), settings.months, settings.fiscal_year_start_month)
+    say(f"learning from {deals.won_count:,} won deals and all others")
+    model = fit_forecast(deals.history, as_of_at, fiscal_start_month=settings.fiscal_year_start_month, seed=seed)
+    say(f"drawing {len(deals.open_deals):,} open deals and those to come")
+    totals = simulate(model, deals.history, periods, dimensions=DIMENSIONS, seed=seed)
+    calibrations = read_calibrations(workspace)
+    calibrated_on = max((each.origins for each in calibrations), default=0)
+    if calibrations:
+        import numpy as np
+
+        horizons = np.array(sorted(each.horizon for each in calibrations))
+        baselines = baseline_points(deals.history, model.as_of, horizons, model.creation, model.values)
+        windows = simulate(model, deals.history, _windows(as_of_at, horizons), seed=seed).draws()[:, 0, :]
+        points = {
+            horizon: {"model": float(np.median(windows[:, k])), **{name: float(v[k]) for name, v in baselines.items()}}
+            for k, horizon in enumerate(horizons)
+        }
+        totals = calibrate(totals, points, calibrations)
+    quantiles = totals.quantiles(parts=PARTS)
+    frame = quantiles.merge(periods, on="period_label")
+    for name in ("mean", *LEVEL_COLUMNS):
+        frame[name] = (frame[name] / 100).round(2)
+    frame = frame.rename(columns={"mean": "mean_amount"}).assign(method="forecast")
+    won = frame[frame["part"] == "won"].drop_duplicates(["dimension", "label", "period_label"])
+    frame = pd.concat([frame, _by_hand(deals.open_deals, won, periods)], ignore_index=True)
+
+    # Whatever would make another forecast of the same moment makes another name.
+    tested = landed_documents(workspace, BACKTESTS)
+    made_from = (deals.fingerprint, METHOD_VERSION, settings.model_dump_json(), seed, tested[-1].name if tested else "")
+    forecast_id = f"{as_of_at:%Y%m%dT%H%M%S}-{hashlib.sha256(repr(made_from).encode()).hexdigest()[:8]}"
+    lacking = deals.history.lacking()
+    frame = frame.assign(
+        forecast_id=forecast_id,
+        as_of_at=as_of_at,
+        method_version=METHOD_VERSION,
+        inputs_fingerprint=deals.fingerprint,
+        calibrated_on=calibrated_on,
+        lacking="; ".join(lacking),
+    )
+    ends = _deal_dates(as_of_at.date(), settings.fiscal_year_start_month)
+    # A month may end with its quarter.
+    by_deal = deal_forecasts(model.deal, deals.history, as_of_at, sorted(set(ends.values())))
+    by_deal = by_deal.rename(
+        columns={"deal_id": "opportunity_id", "p_won": "win_probability", "p_lost": "loss_probability"}
+    ).assign(
+        forecast_id=forecast_id,
+        as_of_at=as_of_at,
+        **{name: by_deal[f"p_won_by_{day:%Y-%m-%d}"] for name, day in ends.items()},
+    )
+    # The deals first: a forecast is there when its sums are.
+    _land(workspace, "forecast_deals", by_deal, forecast_id)
+    file = _land(workspace, "forecasts", frame, forecast_id)
+    return MadeForecast(forecast_id, as_of_at, file, len(frame), len(by_deal), lacking, calibrated_on)
+
+
+def make_backtest(
+    workspace: Workspace,
+    deals: Deals,
+    origins: Sequence[date],
+    settings: Forecast,
+    *,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Replay the forecast at earlier moments and land what it would have said beside what came.
+
+    Parameters
+    ----------
+    origins : days; what was known at the end of each
+
+    Returns
+    -------
+    The rows as landed: one per origin, horizon, dimension, label and method.
+
+    Raises
+    ------
+    UserError
+        No origin has a window that has ended.
+    """
+    from ml.forecast.backtest import backtest
+
+    last = deals.as_of_at.date() - timedelta(days=min(HORIZONS_DAYS))
+    usable = [origin for origin in origins if origin <= last]
+    if not usable:
+        raise UserError(f"a backtest needs origins up to {last}: what came of later ones is not known yet")
+    frame = backtest(
+        deals.history,
+        [datetime.combine(origin, datetime.min.time()) for origin in usable],
+        HORIZONS_DAYS,
+        dimensions=("owner",),
+        fiscal_start_month=settings.fiscal_year_start_month,
+        seed=seed,
+    )
+    # A window that has not ended says nothing yet.
+    import pandas as pd
+
+    ends = pd.to_datetime(frame["origin"]) + pd.to_timedelta(frame["horizon_days"], unit="D")
+    frame = frame[ends <= deals.as_of_at].reset_index(drop=True)
+    for name in ("point", "actual", *LEVEL_COLUMNS):
+        frame[name] = (frame[name] / 100).round(2)
+    made_from = (deals.fingerprint, METHOD_VERSION, settings.model_dump_json(), seed, usable)
+    backtest_id = f"{deals.as_of_at:%Y%m%dT%H%M%S}-{hashlib.sha256(repr(made_from).encode()).hexdigest()[:8]}"
+    frame = frame.rename(columns={"origin": "origin_at", "point": "point_amount", "actual": "actual_amount"}).assign(
+        backtest_id=backtest_id, method_version=METHOD_VERSION
+    )
+    _land(workspace, "forecast_backtests", frame, backtest_id)
+    return frame
+
+
+def backtest_is_due(workspace: Workspace, as_of_at: datetime) -> bool:
+    """Whether the newest backtest is by another version of the method, or of deals four weeks older than these."""
+    import pandas as pd
+
+    landed = landed_documents(workspace, BACKTESTS)
+    if not landed:
+        return True
+    rows = pd.read_parquet(landed[-1], columns=["backtest_id", "method_version"])
+    if rows.empty or rows["method_version"].iloc[0] != METHOD_VERSION:
+        return True
+    tested = datetime.strptime(rows["backtest_id"].iloc[0].split("-")[0], "%Y%m%dT%H%M%S")
+    return not timedelta() <= as_of_at - tested < BACKTEST_EVERY
+
+
+def past_origins(deals: Deals) -> list[date]:
+    """The first days of the last two years' months that have half a year of closings before them and a window after them."""
+    import numpy as np
+
+    from ml.forecast.history import timestamps
+
+    last = deals.as_of_at.date() - timedelta(days=min(HORIZONS_DAYS))
+    if not np.isfinite(deals.history.observed_from):
+        return []
+    observed = timestamps(np.array([deals.history.observed_from]))[0].astype("datetime64[D]").astype(object)
+    return monthly_origins(max(observed + timedelta(days=182), last - timedelta(days=730)), last)
+
+
+def weekly_origins(deals: Deals) -> list[date]:
+    """Every seventh day of the time that `past_origins` spans."""
+    months = past_origins(deals)
+    if not months:
+        return []
+    last = deals.as_of_at.date() - timedelta(days=min(HORIZONS_DAYS))
+    return [months[0] + timedelta(days=7 * k) for k in range((last - months[0]).days // 7 + 1)]
+
+
+def monthly_origins(first: date, last: date) -> list[date]:
+    """The first days of the months from one day to another, both included."""
+    found = []
+    day = first.replace(day=1) if first.day == 1 else (first.replace(day=1) + timedelta(days=32)).replace(day=1)
+    while day <= last:
+        found.append(day)
+        day = (day + timedelta(days=32)).replace(day=1)
+    return found
+
+
+def read_calibrations(workspace: Workspace) -> list[Any]:
+    """What the newest landed backtest of this method's version says of each horizon; empty where there is none."""
+    import pandas as pd
+
+    from ml.forecast.backtest import calibrations_of
+
+    landed = landed_documents(workspace, BACKTESTS)
+    if not landed:
+        return []
+    rows = pd.read_parquet(landed[-1])
+    if rows["method_version"].max() != METHOD_VERSION:
+        return []
+    return calibrations_of(
+        rows.rename(columns={"origin_at": "origin", "point_amount": "point", "actual_amount": "actual"})
+    )
+
+
+def load_forecasts(con: duckdb.DuckDBPyConnection, workspace: Workspace) -> int:
+    """Read the landed forecasts and backtests that the warehouse does not have yet; returns how many documents those were."""
+    con.execute("begin")
+    try:
+        con.execute("create schema if not exists history")
+        loaded = 0
+        for table, (folder, columns) in TABLES.items():
+            typed = ", ".join(f"{name} {its_type}" for name, its_type in columns.items())
+            con.execute(f"create table if not exists history.{table} ({typed}, made_at timestamp)")
+            con.execute("create table if not exists history.forecast_files (table_name varchar, file_name varchar)")
+            known = {
+                name
+                for (name,) in con.execute(
+                    "select file_name from history.forecast_files where table_name = ?", [table]
+                ).fetchall()
+            }
+            key = next(iter(columns))
+            names = ", ".join(f"cast({name} as {its_type})" for name, its_type in columns.items())
+            for path in landed_documents(workspace, folder):
+                if path.name not in known:
+                    # The same forecast made again says the same: the first one stays.
+                    made_at = datetime.strptime(path.name.split("-")[0], "%Y%m%dT%H%M%S%fZ")
+                    con.execute(
+                        f"insert into history.{table} select {names}, timestamp '{made_at}' from read_parquet({quoted(str(path))}) "
+                        f"where {key} not in (select {key} from history.{table})"
+                    )
+                    con.execute("insert into history.forecast_files values (?, ?)", [table, path.name])
+                    loaded += 1
+        con.execute("commit")
+    except BaseException:
+        con.execute("rollback")
+        raise
+    return loaded
+
+
+def forecast_periods(today: date, months: int, fiscal_year_start_month: int) -> pd.DataFrame:
+    """Months and fiscal quarters from the present ones on: period_type, period_start, period_end (exclusive), period_label.
+
+    Quarters are those of which every day is forecast. A quarter of the fiscal year that ends in 2026 is "2026-Q3".
+    """
+    import pandas as pd
+
+    first = today.replace(day=1)
+    while (first.month - fiscal_year_start_month) % 3:
+        first = (first - timedelta(days=1)).replace(day=1)
+    starts = [first]
+    while len(starts) <= months + 3:
+        starts.append((starts[-1] + timedelta(days=32)).replace(day=1))
+    present = starts.index(today.replace(day=1))
+    rows: list[tuple[str, date, date, str]] = [
+        ("month", starts[k], starts[k + 1], f"{starts[k]:%Y-%m}") for k in range(present, present + months)
+    ]
+    for k in range(0, present + months - 2, 3):
+        begin = starts[k]
+        # A fiscal year that begins in another month than January has the name of the year in which it ends.
+        year = begin.year + (fiscal_year_start_month > 1 and begin.month >= fiscal_year_start_month)
+        number = (begin.month - fiscal_year_start_month) % 12 // 3 + 1
+        rows.append(("quarter", begin, starts[k + 3], f"{year}-Q{number}"))
+    frame = pd.DataFrame(rows, columns=["period_type", "period_start", "period_end", "period_label"])
+    return frame.assign(
+        period_start=pd.to_datetime(frame["period_start"]), period_end=pd.to_datetime(frame["period_end"])
+    )
+
+
+def _deal_dates(today: date, fiscal_year_start_month: int) -> dict[str, date]:
+    periods = forecast_periods(today, 9, fiscal_year_start_month)
+    month = periods[periods["period_type"] == "month"]["period_end"].iloc[0]
+    quarters = periods[periods["period_type"] == "quarter"]["period_end"]
+    return {
+        "won_this_month_probability": month.date(),
+        "won_this_quarter_probability": quarters.iloc[0].date(),
+        "won_next_quarter_probability": quarters.iloc[1].date(),
+    }
+
+
+def _windows(as_of_at: datetime, horizons: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    begin = pd.Timestamp(as_of_at) + pd.Timedelta(seconds=1)
+    return pd.DataFrame(
+        {
+            "period_start": begin,
+            "period_end": [begin + pd.Timedelta(days=float(h)) for h in horizons],
+            "period_label": [f"{h:g} days" for h in horizons],
+        }
+    )
+
+
+def _by_hand(open_deals: pd.DataFrame, won: pd.DataFrame, periods: pd.DataFrame) -> pd.DataFrame:
+    """What people forecast without a model: won so far and the open deals promised to close in the period, weighted by the win rate
+    of their stage, or those alone that their owners commit to, or also their best cases."""
+    import pandas as pd
+
+    promised = pd.to_datetime(open_deals["expected_close_date"])
+    amount = open_deals["amount"].astype(float)
+    category = open_deals["forecast_category"].fillna("")
+    weights = {
+        "stage_weighted": open_deals["stage_win_rate"].astype(float),
+        "commit": (category == "commit").astype(float),
+        "best_case": category.isin(["commit", "best case"]).astype(float),
+    }
+    labelled = open_deals.assign(all="all")
+    keys = ["dimension", "label", "period_label", "period_type", "period_start", "period_end"]
+    frames = []
+    for method, weight in weights.items():
+        value = (amount * weight).round(2)
+        sums = []
+        for period in periods.to_dict("records"):
+            inside = (promised >= period["period_start"]) & (promised < period["period_end"])
+            for dimension in ("all", *DIMENSIONS):
+                by_label = value[inside].groupby(labelled.loc[inside, dimension]).sum()
+                sums.append(
+                    pd.DataFrame(
+                        {
+                            "dimension": dimension,
+                            "label": by_label.index,
+                            "period_label": period["period_label"],
+                            "promised": by_label.to_numpy(),
+                        }
+                    )
+                )
+        added = pd.concat(sums, ignore_index=True)
+        frame = won[[*keys, "mean_amount"]].merge(added, on=["dimension", "label", "period_label"], how="left")
+        frame["mean_amount"] = (frame["mean_amount"] + frame.pop("promised").fillna(0)).round(2)
+        frames.append(frame.assign(method=method, part="total"))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _fingerprint(versions: pd.DataFrame) -> str:
+    import pandas as pd
+
+    return hashlib.sha256(pd.util.hash_pandas_object(versions, index=False).to_numpy().tobytes()).hexdigest()
+
+
+def _land(workspace: Workspace, table: str, frame: pd.DataFrame, name: str) -> Path:
+    folder, columns = TABLES[table]
+    complete = frame.reindex(columns=list(columns))
+    con = duckdb.connect()
+    con.execute("set TimeZone = 'UTC'")
+    con.register("made", complete)
+    typed = ", ".join(f"cast({column} as {its_type}) as {column}" for column, its_type in columns.items())
+    arrow = con.execute(f"select {typed} from made").to_arrow_table()
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(arrow, buffer)
+    return land_document(workspace, folder, f"{table.replace('_', '-')}-{name}.parquet", buffer.getvalue())
