@@ -59,9 +59,9 @@ LEVEL_HALF_LIFE_MONTHS = 3.0
 RIDGE = 2.0
 """Precision of the Gaussian prior on each step, in log-odds."""
 
-MOST_CELLS = 20_000
-OPEN_PER_EVENT = 3.0
-"""Above so many cells, weeks in which a deal stayed open are thinned to three per closing."""
+MOST_CELLS = 10_000
+OPEN_PER_EVENT = 4.0
+"""Above so many cells, weeks in which a deal stayed open are thinned to four per closing."""
 
 _CHUNK = 50_000
 
