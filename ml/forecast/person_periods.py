@@ -19,8 +19,8 @@ import numpy as np
 from ml.forecast.history import LOST, OPEN, WON, DealHistory
 
 WEEK = 7.0
-LANDMARK_DAYS = 56.0
-"""Landmarks lie so far apart: every week at risk is then seen from 0-7, 8-15 ... weeks before."""
+LANDMARK_DAYS = 28.0
+"""Landmarks lie so far apart: every week at risk is then seen from 0-3, 4-7 ... weeks before."""
 
 TREND_DAYS = 28.0
 """Engagement is compared with what it was so long before."""
@@ -80,7 +80,7 @@ def spells_from_openings(history: DealHistory, as_of: float, *, since: float = -
 
 
 def spells_from_landmarks(history: DealHistory, as_of: float, *, since: float, seed: int = 0) -> Spells:
-    """Deals open at moments 8, 16, 24 ... weeks before `as_of`, as they were known then.
+    """Deals open at moments 4, 8, 12 ... weeks before `as_of`, as they were known then.
 
     A deal known at a landmark but merged or deleted since is left out; so is one that had been closed already
     though nobody knew yet.

@@ -43,7 +43,7 @@ class Company:
         return DealHistory.from_versions(self.versions, stages=STAGES, groups=["team"])
 
 
-def company(seed: int, *, weeks: int = 156, deals_per_week: float = 40.0, owners: int = 20, stuck: float = 0.0) -> Company:
+def company(seed: int, *, weeks: int = 130, deals_per_week: float = 25.0, owners: int = 12, stuck: float = 0.0) -> Company:
     """Planted weekly hazards: by stage, age, owner, month of the quarter, and a factor that a month has by itself.
 
     Parameters
