@@ -107,7 +107,9 @@ def fit_calibration(past: pd.DataFrame, horizon: float) -> Calibration:
     )  # fmt: skip
     if n == 0:
         return plain
-    centre = np.array([plain.centre(row) for row in usable[list(methods)].to_dict("records")])
+    centre = np.array(
+        [plain.centre(dict(zip(methods, row, strict=True))) for row in usable[list(methods)].to_numpy(float)]
+    )
     error = _log_errors(usable["actual"], pd.Series(centre))
     bias = float(error.mean()) * independent / (independent + PRIOR_ORIGINS)
     standardised = (error - bias) / np.maximum(usable["model_sd"].to_numpy(), 1e-3)

@@ -21,7 +21,9 @@ QUANTILES = [level_name(level) for level in LEVELS]
 def past(errors, *, every=30, sd=0.1, **methods):
     """Backtest records of one horizon whose model was wrong by these log errors."""
     actual = 1e6 * np.exp(np.asarray(errors))
-    frame = pd.DataFrame({"origin": pd.date_range("2024-01-01", periods=len(actual), freq=f"{every}D"), "actual": actual})
+    frame = pd.DataFrame(
+        {"origin": pd.date_range("2024-01-01", periods=len(actual), freq=f"{every}D"), "actual": actual}
+    )
     frame["model"], frame["model_sd"] = 1e6, sd
     for name in NAMES:
         frame[name] = actual * np.exp(methods[name]) if name in methods else np.nan
@@ -74,7 +76,9 @@ def test_scores__are_the_definitions_by_hand():
 
 def test_backtest__of_an_origin_does_not_change_with_what_came_after_it():
     until = pd.Timestamp("2024-09-30")
-    cut = DealHistory.from_versions(MADE.versions[MADE.versions["known_from"] <= until], stages=trial.STAGES, groups=["team"])
+    cut = DealHistory.from_versions(
+        MADE.versions[MADE.versions["known_from"] <= until], stages=trial.STAGES, groups=["team"]
+    )
     earlier = [origin for origin in ORIGINS if origin <= until]
     again = backtest(cut, earlier, (30, 60), dimensions=("team",), scenarios=150, seed=2)
     full = ROWS[ROWS["origin"] <= until].reset_index(drop=True)
@@ -107,7 +111,9 @@ def test_baselines__are_what_they_say():
     assert points["open_win_rate"] == pytest.approx(HISTORY.amount[rows].sum() * rate)
     assert points["age_hazard"][0] > points["age_hazard"][1] > 0
     assert points["stage_weighted"][0] >= points["stage_weighted"][1] > 0
-    assert np.isnan(baseline_points(HISTORY, day("2023-12-01"), np.array([30.0]), model.creation, model.values)["last_year"]).all()
+    assert np.isnan(
+        baseline_points(HISTORY, day("2023-12-01"), np.array([30.0]), model.creation, model.values)["last_year"]
+    ).all()
 
 
 def test_calibrated_scenarios__have_the_pool_in_the_middle_and_still_add_up():

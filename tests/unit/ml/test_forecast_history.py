@@ -16,7 +16,16 @@ AS_OF = pd.Timestamp("2023-12-01")
 
 
 def versions(*rows):
-    columns = ["deal_id", "known_from", "status", "opened_at", "closed_at", "stage", "expected_close_date", "amount_cents"]
+    columns = [
+        "deal_id",
+        "known_from",
+        "status",
+        "opened_at",
+        "closed_at",
+        "stage",
+        "expected_close_date",
+        "amount_cents",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -12,9 +12,7 @@ MADE = company(21, weeks=90, deals_per_week=25.0, owners=8)
 HISTORY = MADE.history()
 AS_OF = pd.Timestamp("2024-08-12")
 MODEL = fit_forecast(HISTORY, AS_OF, seed=1)
-PERIODS = pd.concat(
-    [month_periods("2024-07-01", 6), month_periods("2024-07-01", 2, months=3)], ignore_index=True
-)
+PERIODS = pd.concat([month_periods("2024-07-01", 6), month_periods("2024-07-01", 2, months=3)], ignore_index=True)
 TOTALS = simulate(MODEL, HISTORY, PERIODS, dimensions=("owner", "team"), scenarios=600, seed=3)
 
 
@@ -70,7 +68,10 @@ def test_adjusted__moves_and_stretches_the_whole_and_parts_still_add_up():
     blocks = len(TOTALS.block_end)
     moved = TOTALS.adjusted(np.full(blocks, 1.2), np.full(blocks, 1.5))
     np.testing.assert_allclose(moved.draws("team").sum(axis=1), moved.draws()[:, 0], rtol=1e-4, atol=10)
-    before, after = (np.quantile(t.draws("all", "open")[:, 0, 3] + t.draws("all", "new")[:, 0, 3], [0.1, 0.5, 0.9]) for t in (TOTALS, moved))
+    before, after = (
+        np.quantile(t.draws("all", "open")[:, 0, 3] + t.draws("all", "new")[:, 0, 3], [0.1, 0.5, 0.9])
+        for t in (TOTALS, moved)
+    )
     assert after[1] == pytest.approx(1.2 * before[1], rel=0.01)
     assert np.log(after[2] / after[0]) == pytest.approx(1.5 * np.log(before[2] / before[0]), rel=0.05)
     assert (moved.draws("all", "won") == TOTALS.draws("all", "won")).all()
