@@ -107,7 +107,9 @@ def fit_calibration(past: pd.DataFrame, horizon: float) -> Calibration:
     )  # fmt: skip
     if n == 0:
         return plain
-    centre = np.array([plain.centre(row) for row in usable[list(methods)].to_dict("records")])
+    centre = np.array(
+        [plain.centre(dict(zip(methods, row, strict=True))) for row in usable[list(methods)].to_numpy(float)]
+    )
     error = _log_errors(usable["actual"], pd.Series(centre))
     bias = float(error.mean()) * independent / (independent + PRIOR_ORIGINS)
     standardised = (error - bias) / np.maximum(usable["model_sd"].to_numpy(), 1e-3)
@@ -285,7 +287,7 @@ def calibrate(
     Parameters
     ----------
     totals : as simulated; points : horizon -> method -> point as of the same moment, with `model`.
-    calibrations : one per horizon. Between horizons the correction is interpolated, beyond the last it stays.
+    calibrations : one per horizon. Beyond the last one its correction stays.
 
     Returns
     -------
@@ -295,9 +297,17 @@ def calibrate(
     if not ordered:
         return totals
     at = np.array([each.horizon for each in ordered])
-    shift = np.array([np.log(each.centre(points[each.horizon]) / max(points[each.horizon]["model"], 1e-9)) for each in ordered])
-    middle = (np.concatenate([[0.0], totals.block_end[:-1]]) + totals.block_end) / 2
-    # A block in the middle of a window is corrected as the window is.
+    model = np.array([points[each.horizon]["model"] for each in ordered])
+    centre = np.array([each.centre(points[each.horizon]) for each in ordered])
+    # What the longer window has over the shorter one is put between their ends, so that each window has its own centre.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = np.diff(centre, prepend=0.0) / np.diff(model, prepend=0.0)
+    whole = centre[-1] / model[-1] if model[-1] > 0 else 1.0
+    factor = np.append(np.clip(np.where(np.isfinite(between), between, whole), 0.25, 4.0), whole)
+    begin, end = np.concatenate([[0.0], totals.block_end[:-1]]), totals.block_end
+    low, high = np.concatenate([[0.0], at]), np.concatenate([at, [np.inf]])
+    shared = np.maximum(np.minimum(end[:, None], high) - np.maximum(begin[:, None], low), 0.0)
+    middle = (begin + end) / 2
     return totals.adjusted(
-        np.exp(np.interp(middle, at / 2, shift)), np.interp(middle, at / 2, [each.spread for each in ordered])
+        shared @ factor / shared.sum(axis=1), np.interp(middle, at / 2, [each.spread for each in ordered])
     )

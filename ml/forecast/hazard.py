@@ -29,6 +29,7 @@ from ml.forecast.person_periods import (
     Calendar,
     Cells,
     Spells,
+    WeekCodes,
     band_codes,
     band_edges,
     count_cells,
@@ -59,9 +60,9 @@ LEVEL_HALF_LIFE_MONTHS = 3.0
 RIDGE = 2.0
 """Precision of the Gaussian prior on each step, in log-odds."""
 
-MOST_CELLS = 20_000
-OPEN_PER_EVENT = 3.0
-"""Above so many cells, weeks in which a deal stayed open are thinned to three per closing."""
+MOST_CELLS = 10_000
+OPEN_PER_EVENT = 4.0
+"""Above so many cells, weeks in which a deal stayed open are thinned to four per closing."""
 
 _CHUNK = 50_000
 
@@ -96,8 +97,14 @@ class HazardModel:
         parts = []
         for name, table in self.tables.items():
             total = table + self.fading.get(name, np.zeros_like(table))
-            parts.append(pd.DataFrame({"factor": name, "band_no": np.arange(len(table)), "won": total[:, 0], "lost": total[:, 1]}))
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["factor", "band_no", "won", "lost"])
+            parts.append(
+                pd.DataFrame(
+                    {"factor": name, "band_no": np.arange(len(table)), "won": total[:, 0], "lost": total[:, 1]}
+                )
+            )
+        return (
+            pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["factor", "band_no", "won", "lost"])
+        )
 
 
 @dataclass(frozen=True)
@@ -126,9 +133,9 @@ class _Prepared:
 
 def _week_codes(
     edges: dict[str, np.ndarray], start: np.ndarray, age: np.ndarray, promised: np.ndarray, calendar: Calendar
-) -> dict[str, object]:
+) -> dict[str, WeekCodes]:
     """Factor -> function (week, positions) -> codes: what changes from week to week and is known beforehand."""
-    found: dict[str, object] = {
+    found: dict[str, WeekCodes] = {
         "age": lambda week, at: np.searchsorted(edges["age"], age[at] / WEEK + week, side="right") + 1
     }
     if "month_of_quarter" in edges:
@@ -144,9 +151,7 @@ def _week_codes(
         found["lead"] = lambda week, at: np.full(len(at), np.searchsorted(edges["lead"], week, side="right") + 1)
     if "promise" in edges:
         # Weeks by which the middle of the week at risk lies after the promised date.
-        found["promise"] = lambda week, at: band_codes(
-            (start[at] - promised[at]) / WEEK + week + 0.5, edges["promise"]
-        )
+        found["promise"] = lambda week, at: band_codes((start[at] - promised[at]) / WEEK + week + 0.5, edges["promise"])
     return found
 
 
@@ -176,14 +181,18 @@ def fit_hazard(
     """
     moment = day(as_of)
     since = moment - HISTORY_DAYS
-    has_features = with_features and bool(history.given & {"stage", "amount_cents", "expected_close_date", "score", "engagement"})
+    has_features = with_features and bool(
+        history.given & {"stage", "amount_cents", "expected_close_date", "score", "engagement"}
+    )
     if has_features:
         spells = spells_from_landmarks(history, moment, since=since, seed=seed)
     if not has_features or not (spells.event != OPEN).any():
         has_features = False
         spells = spells_from_openings(history, moment, since=since)
     if len(spells) == 0:
-        raise ValueError(f"no deal was at risk for a whole week as of {pd.Timestamp(timestamps(np.array([moment]))[0])}")
+        raise ValueError(
+            f"no deal was at risk for a whole week as of {pd.Timestamp(timestamps(np.array([moment]))[0])}"
+        )
     calendar = Calendar.over(float(spells.start.min()), moment + WEEK * HORIZON_WEEKS, fiscal_start_month)
 
     values = start_features(history, spells.row, spells.start) if has_features else {}
@@ -357,7 +366,9 @@ def incidence_of_new(model: HazardModel, start: np.ndarray, weeks: int) -> np.nd
     return won
 
 
-def _with_owners_and_months(model: HazardModel, history: DealHistory, spells: Spells, calendar: Calendar) -> HazardModel:
+def _with_owners_and_months(
+    model: HazardModel, history: DealHistory, spells: Spells, calendar: Calendar
+) -> HazardModel:
     """Won deals seen and expected, per owner and per month, give the owners' factors and the months' variance."""
     prepared = prepare(model, history, spells.row, spells.start)
     first_month = int(calendar.month_of(spells.start + WEEK * spells.enter).min())
@@ -442,7 +453,9 @@ class Incidence:
     lost_hazard: np.ndarray
 
 
-def incidence(model: HazardModel, history: DealHistory, row: np.ndarray, start: np.ndarray, edges: np.ndarray) -> Incidence:
+def incidence(
+    model: HazardModel, history: DealHistory, row: np.ndarray, start: np.ndarray, edges: np.ndarray
+) -> Incidence:
     """Cumulative incidence of winning and losing (Aalen-Johansen form of the fitted hazards).
 
     Parameters

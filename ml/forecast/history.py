@@ -69,7 +69,7 @@ def versions_of_deals(deals: pd.DataFrame) -> pd.DataFrame:
     if changing:
         raise ValueError(f"an export of one row per deal has today's {', '.join(changing)} only: give versions")
     opened = deals.drop(columns="closed_amount_cents", errors="ignore").assign(
-        known_from=deals["opened_at"], status="open", closed_at=pd.NaT
+        known_from=deals["opened_at"], status="open", closed_at=None
     )
     closed = deals[deals["status"] != "open"].assign(known_from=lambda rows: rows["closed_at"])
     if "closed_amount_cents" in deals:
@@ -149,7 +149,9 @@ class DealHistory:
         known_from, opened = days(versions["known_from"]), days(versions["opened_at"])
         closed = np.where(status == OPEN, np.nan, days(versions["closed_at"]))
         if (np.isnan(closed) & (status != OPEN)).any():
-            raise ValueError(f"a closed deal needs closed_at: {deal_ids[codes[np.isnan(closed) & (status != OPEN)][0]]!r}")
+            raise ValueError(
+                f"a closed deal needs closed_at: {deal_ids[codes[np.isnan(closed) & (status != OPEN)][0]]!r}"
+            )
         known_from = np.where(np.isnan(known_from), opened, known_from)
         dated = np.isfinite(known_from) & np.isfinite(opened)
         undated = len(deal_ids) - len(np.unique(codes[dated]))
@@ -170,7 +172,11 @@ class DealHistory:
             if name not in versions:
                 return np.full(len(order), np.nan)
             column = versions[name]
-            return days(column)[order] if name == "expected_close_date" else column.to_numpy("float64", na_value=np.nan)[order]
+            return (
+                days(column)[order]
+                if name == "expected_close_date"
+                else column.to_numpy("float64", na_value=np.nan)[order]
+            )
 
         coded: dict[str, np.ndarray] = {}
         labels: dict[str, np.ndarray] = {}
@@ -193,7 +199,9 @@ class DealHistory:
             pushed = same & (promised > promised[before]) & (status == OPEN)
         observed = day(observed_from) if observed_from is not None else float(np.nanmin(closed, initial=np.inf))
         deleted = (
-            versions["is_deleted"].fillna(False).to_numpy(bool)[order] if "is_deleted" in versions else np.zeros(len(order), bool)
+            versions["is_deleted"].fillna(False).to_numpy(bool)[order]
+            if "is_deleted" in versions
+            else np.zeros(len(order), bool)
         )
         return cls(
             deal_ids=np.asarray(deal_ids),
@@ -271,7 +279,7 @@ class DealHistory:
 
     def label_of(self, name: str, rows: np.ndarray) -> np.ndarray:
         """Labels of a column of codes at these versions; None where unknown."""
-        return np.append(self.labels[name], None)[self.codes[name][rows]]
+        return np.append(self.labels[name], np.array([None], dtype=object))[self.codes[name][rows]]
 
 
 def _factorize(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:

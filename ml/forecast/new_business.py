@@ -104,7 +104,9 @@ class Values:
 def fit_values(history: DealHistory, as_of: float, *, seed: int = 0) -> Values:
     """Values of deals won in the two years before a moment; all of them at 0 where no won deal has an amount."""
     now = history.live(history.as_of(as_of))
-    won = now[(history.status[now] == WON) & (history.closed[now] > as_of - VALUE_DAYS) & np.isfinite(history.amount[now])]
+    won = now[
+        (history.status[now] == WON) & (history.closed[now] > as_of - VALUE_DAYS) & np.isfinite(history.amount[now])
+    ]
     value = history.amount[won]
     if len(value) == 0 or value.mean() <= 0:
         return Values(0.0, np.ones(1), np.ones(1))
@@ -120,7 +122,11 @@ def fit_values(history: DealHistory, as_of: float, *, seed: int = 0) -> Values:
     known = (earlier != won) & (history.status[earlier] == OPEN) & (before > 0)
     kept = value[known] / before[known]
     generator = np.random.default_rng(seed)
-    return Values(float(value.mean()), _sample(value / value.mean(), generator), _sample(kept, generator) if len(kept) else np.ones(1))
+    return Values(
+        float(value.mean()),
+        _sample(value / value.mean(), generator),
+        _sample(kept, generator) if len(kept) else np.ones(1),
+    )
 
 
 def _sample(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -143,7 +149,7 @@ def group_shares(history: DealHistory, as_of: float, name: str) -> np.ndarray:
     size = len(history.labels[name]) + 1
     code = history.codes[name][now][used] % size
     counts = np.bincount(code, weights=0.5 ** (age[used] / HALF_LIFE_BLOCKS), minlength=size)
-    counts += 0.5 * (counts > 0)
+    counts = counts + 0.5 * (counts > 0)
     return counts / counts.sum() if counts.sum() > 0 else np.full(size, 1.0 / size)
 
 
@@ -153,7 +159,9 @@ def group_values(history: DealHistory, as_of: float, name: str, values: Values) 
     k = variance within groups over variance between them (Buehlmann 1967).
     """
     now = history.live(history.as_of(as_of))
-    won = now[(history.status[now] == WON) & (history.closed[now] > as_of - VALUE_DAYS) & np.isfinite(history.amount[now])]
+    won = now[
+        (history.status[now] == WON) & (history.closed[now] > as_of - VALUE_DAYS) & np.isfinite(history.amount[now])
+    ]
     size = len(history.labels[name]) + 1
     code = history.codes[name][won] % size
     count = np.bincount(code, minlength=size).astype(float)

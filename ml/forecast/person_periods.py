@@ -12,15 +12,16 @@ after it. What was fitted is then what is asked: the next months of a deal in th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from ml.forecast.history import LOST, OPEN, WON, DealHistory
+from ml.forecast.history import OPEN, DealHistory
 
 WEEK = 7.0
-LANDMARK_DAYS = 56.0
-"""Landmarks lie so far apart: every week at risk is then seen from 0-7, 8-15 ... weeks before."""
+LANDMARK_DAYS = 28.0
+"""Landmarks lie so far apart: every week at risk is then seen from 0-3, 4-7 ... weeks before."""
 
 TREND_DAYS = 28.0
 """Engagement is compared with what it was so long before."""
@@ -41,6 +42,9 @@ BANDS = 5
 """Bands of a feature, of equal mass, beside one for missing."""
 
 AGE_BANDS = 14
+
+WeekCodes = Callable[[int, np.ndarray], np.ndarray]
+"""Codes of a factor in a week of the spells at these positions."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def spells_from_openings(history: DealHistory, as_of: float, *, since: float = -
 
 
 def spells_from_landmarks(history: DealHistory, as_of: float, *, since: float, seed: int = 0) -> Spells:
-    """Deals open at moments 8, 16, 24 ... weeks before `as_of`, as they were known then.
+    """Deals open at moments 4, 8, 12 ... weeks before `as_of`, as they were known then.
 
     A deal known at a landmark but merged or deleted since is left out; so is one that had been closed already
     though nobody knew yet.
@@ -224,7 +228,7 @@ def count_cells(
     spells: Spells,
     static: dict[str, np.ndarray],
     sizes: dict[str, int],
-    week_codes: dict[str, object],
+    week_codes: dict[str, WeekCodes],
 ) -> Cells:
     """Count equal person-period rows, week by week: memory grows with spells, not with spells x weeks of detail.
 
@@ -245,7 +249,7 @@ def count_cells(
             continue
         key = static_key[at_risk]
         for name, code_of in week_codes.items():
-            key = key * sizes[name] + code_of(week, at_risk)  # type: ignore[operator]
+            key = key * sizes[name] + code_of(week, at_risk)
         outcome = np.where(week + 1 == spells.weeks[at_risk], spells.event[at_risk], OPEN)
         found, count = np.unique(key * 3 + outcome, return_counts=True)
         keys.append(found)
@@ -262,5 +266,3 @@ def count_cells(
         codes[name] = cell % sizes[name]
         cell = cell // sizes[name]
     return Cells({name: codes[name] for name in names}, result)
-
-

@@ -19,10 +19,9 @@ import numpy as np
 import pandas as pd
 
 from ml.forecast.hazard import HazardModel, fit_hazard, incidence, incidence_of_new
-from ml.forecast.history import OPEN, WON, DealHistory, day, timestamps
+from ml.forecast.history import OPEN, WON, DealHistory, day
 from ml.forecast.new_business import (
     BLOCK_DAYS,
-    NONE,
     Creation,
     Values,
     fit_creation,
@@ -104,7 +103,10 @@ class Totals:
         return total + won if part == "total" else total
 
     def quantiles(
-        self, dimensions: Sequence[str] | None = None, parts: Sequence[str] = ("total",), levels: Sequence[float] = LEVELS
+        self,
+        dimensions: Sequence[str] | None = None,
+        parts: Sequence[str] = ("total",),
+        levels: Sequence[float] = LEVELS,
     ) -> pd.DataFrame:
         """One row per dimension, group, period and part: `mean` and a column per level (`p10` = 10 %), in cents."""
         frames = []
@@ -146,7 +148,9 @@ class Totals:
         middle = np.median(total, axis=0)
         # In logs, so that a stretched scenario never falls under 0.
         wanted = centre * middle * (total / np.where(middle > 0, middle, 1.0)) ** spread
-        factor = np.where((total > 0) & (middle > 0), wanted / np.where(total > 0, total, 1.0), centre)[:, None, :].astype(np.float32)
+        factor = np.where((total > 0) & (middle > 0), wanted / np.where(total > 0, total, 1.0), centre)[
+            :, None, :
+        ].astype(np.float32)
         return replace(
             self,
             open={name: draws * factor for name, draws in self.open.items()},
@@ -214,7 +218,9 @@ def simulate(
     for number, (low, high) in enumerate(zip(starts, ends, strict=True)):
         rows = won_rows[(history.closed[won_rows] >= low) & (history.closed[won_rows] < high)]
         for name in labels:
-            won[name][:, number] = np.bincount(code_of(name, rows), weights=history.amount[rows], minlength=len(labels[name]))
+            won[name][:, number] = np.bincount(
+                code_of(name, rows), weights=history.amount[rows], minlength=len(labels[name])
+            )
 
     # The factor of each month on all hazards of winning, and the doubt about their level; mean 1.
     sd, level_sd = model.deal.month_sd, model.deal.level_sd
@@ -301,12 +307,12 @@ def _open_draws(
             cumulative += step
             cumulative += lost_hazard[block]
             np.less(cumulative, limit, out=still)
-            block_of += still
+            np.add(block_of, still, out=block_of)
         closed = np.flatnonzero(block_of < blocks)
-        block = block_of[closed].astype(np.int64)
-        hazard = won_hazard[block, closed] * factor[scenario, block]
-        is_won = generator.random(len(closed), dtype=np.float32) * (hazard + lost_hazard[block, closed]) < hazard
-        deal, block = closed[is_won], block[is_won]
+        place = block_of[closed].astype(np.int64)
+        hazard = won_hazard[place, closed] * factor[scenario, place]
+        is_won = generator.random(len(closed), dtype=np.float32) * (hazard + lost_hazard[place, closed]) < hazard
+        deal, place = closed[is_won], place[is_won]
         has_amount = priced[deal]
         ratio = np.where(
             has_amount,
@@ -315,7 +321,7 @@ def _open_draws(
         )
         value = amount[deal] * ratio
         for name, size in sizes.items():
-            cell = codes[name][deal] * blocks + block
+            cell = codes[name][deal] * blocks + place
             result[name][scenario] = np.bincount(cell, weights=value, minlength=size * blocks).reshape(size, blocks)
     return result
 
@@ -337,8 +343,14 @@ def _new_draws(
     start = WEEK * (np.arange(weeks) + 0.5)
     won = incidence_of_new(model.entry, moment + start, weeks)
     grid = WEEK * np.arange(weeks + 1)
-    by_edge = np.stack([np.interp(np.maximum(edges - begin, 0.0), grid, each) for begin, each in zip(start, won, strict=True)])
-    per_week = np.diff(by_edge, axis=1, prepend=0.0) * creation.per_day * np.minimum(WEEK, np.maximum(edges[-1] - start + 3.5, 0))[:, None]
+    by_edge = np.stack(
+        [np.interp(np.maximum(edges - begin, 0.0), grid, each) for begin, each in zip(start, won, strict=True)]
+    )
+    per_week = (
+        np.diff(by_edge, axis=1, prepend=0.0)
+        * creation.per_day
+        * np.minimum(WEEK, np.maximum(edges[-1] - start + 3.5, 0))[:, None]
+    )
     four_weeks = (start // BLOCK_DAYS).astype(int)
     shocks = generator.standard_normal((scenarios, four_weeks.max() + 1))
     walk = np.cumsum(generator.standard_normal(shocks.shape), axis=1)
@@ -383,7 +395,9 @@ def _new_draws(
     return drawn
 
 
-def _parent_of(history: DealHistory, moment: float, child: str, above: str, children: int, parents: int) -> np.ndarray | None:
+def _parent_of(
+    history: DealHistory, moment: float, child: str, above: str, children: int, parents: int
+) -> np.ndarray | None:
     """The one group of `above` that holds all deals of each child, where there is one for every child; else None."""
     now = history.live(history.as_of(moment))
     now = now[(history.status[now] == OPEN) | (history.opened[now] > moment - 365)]
@@ -394,5 +408,3 @@ def _parent_of(history: DealHistory, moment: float, child: str, above: str, chil
     result = np.full(children, parents - 1)
     result[pairs // parents] = pairs % parents
     return result
-
-

@@ -72,7 +72,11 @@ def pipeline_changes(
         is_live
         & ~is_open
         & ~was_open
-        & (~was_live | (history.status[before] != history.status[after]) | (history.closed[before] != history.closed[after]))
+        & (
+            ~was_live
+            | (history.status[before] != history.status[after])
+            | (history.closed[before] != history.closed[after])
+        )
     )
     deal = np.flatnonzero(was_open | is_open | closed_since)
     before, after = before[deal], after[deal]
@@ -104,11 +108,13 @@ def pipeline_changes(
         "stage_back": staged & (stage_after < stage_before),
         "unchanged": np.ones(len(deal), dtype=bool),
     }
-    bucket = np.select(list(fits.values()), np.arange(len(BUCKETS)))  # type: ignore[arg-type]
+    bucket = np.select(list(fits.values()), np.arange(len(BUCKETS)))
     won_cents = np.where(bucket == 0, _cents(history, after, is_live), 0)
     splits = both & (moved | (start_month != end_month))
 
-    def rows(which: np.ndarray, side: str, version: np.ndarray, month: np.ndarray, start: np.ndarray, end: np.ndarray) -> pd.DataFrame:
+    def rows(
+        which: np.ndarray, side: str, version: np.ndarray, month: np.ndarray, start: np.ndarray, end: np.ndarray
+    ) -> pd.DataFrame:
         frame = {
             "deal_id": history.deal_ids[deal[which]],
             "bucket": np.array(BUCKETS, dtype=object)[bucket[which]],

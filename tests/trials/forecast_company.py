@@ -43,7 +43,9 @@ class Company:
         return DealHistory.from_versions(self.versions, stages=STAGES, groups=["team"])
 
 
-def company(seed: int, *, weeks: int = 156, deals_per_week: float = 40.0, owners: int = 20, stuck: float = 0.0) -> Company:
+def company(
+    seed: int, *, weeks: int = 130, deals_per_week: float = 25.0, owners: int = 12, stuck: float = 0.0
+) -> Company:
     """Planted weekly hazards: by stage, age, owner, month of the quarter, and a factor that a month has by itself.
 
     Parameters
@@ -71,7 +73,7 @@ def company(seed: int, *, weeks: int = 156, deals_per_week: float = 40.0, owners
     found: list[tuple[np.ndarray, ...]] = []
 
     def note(which: np.ndarray, known: np.ndarray) -> None:
-        found.append(tuple(a[which].copy() for a in (status, stage, amount, promised, closed)) + (which, known))
+        found.append((*tuple(a[which].copy() for a in (status, stage, amount, promised, closed)), which, known))
 
     first = np.concatenate([[0], np.cumsum(count)])
     alive = np.empty(0, dtype=np.int64)
@@ -135,7 +137,9 @@ class Result:
     won: np.ndarray
 
 
-def study(seed: int, *, horizons: tuple[int, ...] = (30, 90), every: int = 49, from_week: int = 78, **options: float) -> Result:
+def study(
+    seed: int, *, horizons: tuple[int, ...] = (30, 90), every: int = 49, from_week: int = 78, **options: float
+) -> Result:
     """One company: every seven weeks an origin, from a year and a half on."""
     made = company(seed, **options)  # type: ignore[arg-type]
     history = made.history()
@@ -204,7 +208,9 @@ def main() -> None:
     print(f"80 % interval covers {each.mean():.3f} +- {1.96 * each.std() / np.sqrt(len(each)):.3f} (seeds)")
     promised, won = np.concatenate([r.promised for r in results]), np.concatenate([r.won for r in results])
     intercept, slope = calibration_slope(promised, won)
-    print(f"P(won by D): {len(won):,} promises, mean {promised.mean():.4f}, won {won.mean():.4f}, slope {slope:.3f}, intercept {intercept:+.3f}")
+    print(
+        f"P(won by D): {len(won):,} promises, mean {promised.mean():.4f}, won {won.mean():.4f}, slope {slope:.3f}, intercept {intercept:+.3f}"
+    )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pandas as pd
 
 from ml.forecast.backtest import backtest, scores
 from ml.forecast.history import DealHistory, versions_of_deals
+
 HORIZONS = (30, 90)
 
 FIRST = {30: "2017-04-30", 90: "2017-05-31"}

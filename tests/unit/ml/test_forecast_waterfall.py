@@ -19,7 +19,9 @@ def moment(number):
     return DAY + timedelta(days=number)
 
 
-def version(deal, known, status="open", amount=100, promised=40, owner="ann", region="north", stage="discovery", **more):
+def version(
+    deal, known, status="open", amount=100, promised=40, owner="ann", region="north", stage="discovery", **more
+):
     return {
         "deal_id": deal,
         "known_from": moment(known),
@@ -81,7 +83,11 @@ def test_bucket__of_stages_back_and_of_reopened_deals():
 
 
 def test_new_deals__and_deals_created_and_won_between_the_moments():
-    versions = [version("late", 20, opened=15), version("quick", 12, opened=12), version("quick", 25, "won", 70, opened=12)]
+    versions = [
+        version("late", 20, opened=15),
+        version("quick", 12, opened=12),
+        version("quick", 25, "won", 70, opened=12),
+    ]
     rows = pipeline_changes(history_of(versions), moment(10), moment(30)).set_index("deal_id")
     assert rows.loc["late", ["bucket", "change_cents"]].tolist() == ["new", 100]
     assert rows.loc["quick", ["bucket", "change_cents", "won_cents"]].tolist() == ["won", 0, 70]
@@ -125,7 +131,7 @@ VERSIONS = st.lists(
 def open_cents(versions, at, **filters):
     """The open pipeline by its plain definition: each deal's last version known by then, if open."""
     latest = {}
-    for number, row in sorted(enumerate(versions), key=lambda pair: (pair[1]["known_from"], pair[0])):
+    for _number, row in sorted(enumerate(versions), key=lambda pair: (pair[1]["known_from"], pair[0])):
         if row["known_from"] <= at:
             latest[row["deal_id"]] = row
     total = 0
@@ -145,10 +151,15 @@ def test_waterfall__is_an_identity_for_every_filter_on_random_histories(versions
     rows = pipeline_changes(history_of(versions), first, last, dimensions=("owner", "region"))
     assert str(rows["change_cents"].dtype) == "int64"
     assert set(rows["bucket"]) <= set(BUCKETS)
-    assert max(Counter(deal for deal, _ in set(zip(rows["deal_id"], rows["bucket"], strict=True))).values(), default=1) == 1
+    assert (
+        max(Counter(deal for deal, _ in set(zip(rows["deal_id"], rows["bucket"], strict=True))).values(), default=1)
+        == 1
+    )
     months = sorted(set(rows["close_month"]))[:3]
     filters = [{}, {"owner": "ann"}, {"region": "south"}, {"owner": "bob", "region": "north"}]
-    filters += [{"close_month": month} for month in months] + [{"owner": "ann", "close_month": month} for month in months]
+    filters += [{"close_month": month} for month in months] + [
+        {"owner": "ann", "close_month": month} for month in months
+    ]
     for each in filters:
         kept = rows
         for name, value in each.items():

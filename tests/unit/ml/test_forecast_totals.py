@@ -1,0 +1,86 @@
+"""Sums as distributions: parts add up in every scenario, what is known is not forecast, months move together."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml.forecast.history import WON, day
+from ml.forecast.totals import fit_forecast, month_periods, simulate
+from tests.trials.forecast_company import company
+
+MADE = company(21, weeks=90, deals_per_week=25.0, owners=8)
+HISTORY = MADE.history()
+AS_OF = pd.Timestamp("2024-08-12")
+MODEL = fit_forecast(HISTORY, AS_OF, seed=1)
+PERIODS = pd.concat([month_periods("2024-07-01", 6), month_periods("2024-07-01", 2, months=3)], ignore_index=True)
+TOTALS = simulate(MODEL, HISTORY, PERIODS, dimensions=("owner", "team"), scenarios=600, seed=3)
+
+
+@pytest.mark.parametrize("part", ["won", "open", "new", "total"])
+def test_parts__add_up_in_every_scenario(part):
+    whole = TOTALS.draws("all", part)[:, 0, :]
+    for dimension in ("owner", "team"):
+        np.testing.assert_allclose(TOTALS.draws(dimension, part).sum(axis=1), whole, rtol=1e-4, atol=10)
+    np.testing.assert_allclose(whole[:, 0:3].sum(axis=1), whole[:, 6], rtol=1e-4, atol=10)
+    np.testing.assert_allclose(whole[:, 3:6].sum(axis=1), whole[:, 7], rtol=1e-4, atol=10)
+
+
+def test_medians__of_parts_are_not_forced_to_add_up():
+    wide = TOTALS.quantiles(["owner", "all"])
+    december = wide[wide["period_label"] == "2024-12"]
+    sums = december.groupby("dimension")[["mean", "p10", "p50", "p90"]].sum()
+    assert sums.loc["owner", "mean"] == pytest.approx(sums.loc["all", "mean"], rel=1e-4)
+    assert sums.loc["owner", "p90"] > 1.1 * sums.loc["all", "p90"]
+    assert sums.loc["owner", "p10"] < 0.9 * sums.loc["all", "p10"]
+
+
+def test_period_that_ended__is_what_was_won_and_nothing_else():
+    now = HISTORY.as_of(day(AS_OF))
+    july = (HISTORY.closed[now] >= day("2024-07-01")) & (HISTORY.closed[now] < day("2024-08-01"))
+    won = HISTORY.amount[now][july & (HISTORY.status[now] == WON)].sum()
+    draws = TOTALS.draws()[:, 0, 0]
+    assert won > 0
+    assert draws.min() == draws.max() == pytest.approx(won, rel=1e-6)
+
+
+def test_new_business__begins_at_nothing_and_grows():
+    new = TOTALS.draws("all", "new")[:, 0, :].mean(axis=0)
+    old = TOTALS.draws("all", "open")[:, 0, :].mean(axis=0)
+    assert new[0] == 0
+    assert new[1] < new[3] < new[5]
+    assert old[2] > old[4]
+
+
+def test_owners__move_together():
+    """The sum is wider than it would be if owners were independent: months are good or bad for all."""
+    draws = TOTALS.draws("owner", "open")[:, :, 7].astype(float)
+    assert draws.sum(axis=1).var() > 1.3 * draws.var(axis=0).sum()
+
+
+def test_scenarios__are_the_same_for_the_same_seed():
+    again = simulate(MODEL, HISTORY, PERIODS, dimensions=("owner", "team"), scenarios=600, seed=3)
+    assert (again.draws("team") == TOTALS.draws("team")).all()
+    other = simulate(MODEL, HISTORY, PERIODS, scenarios=600, seed=4)
+    assert other.draws()[:, 0].mean() == pytest.approx(TOTALS.draws()[:, 0].mean(), rel=0.05)
+
+
+def test_adjusted__moves_and_stretches_the_whole_and_parts_still_add_up():
+    blocks = len(TOTALS.block_end)
+    moved = TOTALS.adjusted(np.full(blocks, 1.2), np.full(blocks, 1.5))
+    np.testing.assert_allclose(moved.draws("team").sum(axis=1), moved.draws()[:, 0], rtol=1e-4, atol=10)
+    before, after = (
+        np.quantile(t.draws("all", "open")[:, 0, 3] + t.draws("all", "new")[:, 0, 3], [0.1, 0.5, 0.9])
+        for t in (TOTALS, moved)
+    )
+    assert after[1] == pytest.approx(1.2 * before[1], rel=0.01)
+    assert np.log(after[2] / after[0]) == pytest.approx(1.5 * np.log(before[2] / before[0]), rel=0.05)
+    assert (moved.draws("all", "won") == TOTALS.draws("all", "won")).all()
+
+
+def test_simulate__names_what_is_wrong():
+    with pytest.raises(ValueError, match="unknown: region"):
+        simulate(MODEL, HISTORY, PERIODS, dimensions=("region",))
+    with pytest.raises(ValueError, match="every period ended"):
+        simulate(MODEL, HISTORY, month_periods("2024-05-01", 2))
+    with pytest.raises(ValueError, match="part must be one of"):
+        TOTALS.draws(part="lost")
