@@ -117,6 +117,29 @@ def fit_calibration(past: pd.DataFrame, horizon: float) -> Calibration:
     return Calibration(horizon, plain.weights, bias, float(spread), plain.log_error, n, independent)
 
 
+def calibrations_of(rows: pd.DataFrame) -> list[Calibration]:
+    """One calibration per horizon from the rows of a `backtest`, of which all windows have ended.
+
+    The spread of the model's scenarios is read from their P10 and P90.
+    """
+    found = []
+    whole = rows[rows["dimension"] == ALL]
+    for horizon in sorted(whole["horizon_days"].unique()):
+        group = whole[whole["horizon_days"] == horizon]
+        model = group[group["method"] == "model"].set_index("origin")
+        if model.empty:
+            continue
+        points = group.pivot_table(index="origin", columns="method", values="point", aggfunc="first")
+        past = points.reindex(columns=["model", *NAMES]).astype(float)
+        past["actual"] = model["actual"].astype(float)
+        low, high = (model[level_name(level)].astype(float).reindex(past.index).to_numpy() for level in (0.1, 0.9))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            sd = np.log(high / np.maximum(low, 0.01 * high)) / (2 * norm.ppf(0.9))
+        past["model_sd"] = np.clip(np.nan_to_num(sd, nan=1.0), 0.005, 2.0)
+        found.append(fit_calibration(past.reset_index(), float(horizon)))
+    return found
+
+
 def days_between(column: pd.Series) -> np.ndarray:
     """Dates as float days."""
     return np.array([day(value) for value in column])

@@ -92,7 +92,7 @@ def test_features__are_one_call_of_a_feature_macro_on_a_spine(model: Model) -> N
 def test_marts__read_models_and_settings_and_of_the_loader_its_reports_only(model: Model) -> None:
     # Past scores are marts of their own landed records.
     assert {source for source, _ in model.sources} <= {"settings", "load", "quarantine", "history"}
-    assert model.area == "scoring" or "history" not in {source for source, _ in model.sources}
+    assert model.area in ("scoring", "forecast") or "history" not in {source for source, _ in model.sources}
     assert "features" not in layers_read(model), "marts read points; values are theirs through int_*__points"
     if {"load", "quarantine"} & {source for source, _ in model.sources}:
         assert model.area == "operations"

@@ -1,0 +1,185 @@
+"""The forecast of the demo company: made, landed, loaded and shown as it was made."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from orchestration.lib.dbt_runner import read_project
+from orchestration.lib.errors import UserError
+from orchestration.lib.forecasts import (
+    MadeForecast,
+    backtest_is_due,
+    forecast_periods,
+    load_forecasts,
+    make_backtest,
+    make_forecast,
+    monthly_origins,
+    read_calibrations,
+    read_deals,
+)
+from orchestration.lib.model_builds import GOOD, build
+from orchestration.lib.scorecard_settings import Forecast
+from orchestration.lib.warehouse import open_warehouse
+from orchestration.lib.workspace import Workspace
+from tests.conftest import Company
+
+MARTS = ("forecast_snapshots", "forecast_accuracy", "forecast_backtest", "deal_forecasts", "pipeline_forecast")
+
+
+@pytest.fixture(scope="module")
+def workspace(demo: Company, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return demo.copy(tmp_path_factory.mktemp("forecasts") / "workspace")
+
+
+@pytest.fixture(scope="module")
+def made(workspace: Workspace) -> MadeForecast:
+    """A backtest of four months and a forecast that is calibrated on it, loaded and shown."""
+    deals = read_deals(workspace)
+    assert backtest_is_due(workspace, deals.as_of_at)
+    make_backtest(workspace, deals, monthly_origins(date(2026, 1, 1), date(2026, 6, 30)), Forecast())
+    assert not backtest_is_due(workspace, deals.as_of_at)
+    result = make_forecast(workspace, deals, Forecast())
+    show(workspace)
+    return result
+
+
+def show(workspace: Workspace) -> None:
+    project = read_project(workspace)
+    models = project.select(*MARTS)
+    with open_warehouse(workspace) as con:
+        load_forecasts(con, workspace)
+        assert {
+            r.status for r in build(con, models, project.tests_of(models, already_built=project.models), full=True)
+        } == {GOOD}
+
+
+def rows(workspace: Workspace, query: str) -> list[tuple[Any, ...]]:
+    with open_warehouse(workspace) as con:
+        return con.execute(query).fetchall()
+
+
+def test_forecast__parts_and_owners_are_of_the_same_scenarios(workspace: Workspace, made: MadeForecast) -> None:
+    """Means add up, over parts and over owners; P90s of owners add up to more than that of all."""
+    by_part = rows(
+        workspace,
+        "select sum(case when part = 'total' then mean_amount else -mean_amount end), max(mean_amount), count(*) "
+        "from marts.forecast_snapshots where method = 'forecast' group by dimension, label, period_label",
+    )
+    assert len(by_part) > 50
+    assert all(abs(rest) <= 0.03 and n == 4 for rest, _, n in by_part)
+    sums = dict(
+        rows(
+            workspace,
+            "select dimension, sum(mean_amount) from marts.forecast_snapshots "
+            "where method = 'forecast' and part = 'total' and period_type = 'quarter' group by dimension",
+        )
+    )
+    for dimension in ("owner", "team", "product"):
+        assert float(sums[dimension]) == pytest.approx(float(sums["all"]), rel=1e-4)
+    high = dict(
+        rows(
+            workspace,
+            "select dimension, sum(p90) from marts.forecast_snapshots "
+            "where method = 'forecast' and part = 'total' and period_label = '2026-07' group by dimension",
+        )
+    )
+    assert float(high["owner"]) > float(high["all"]) * 1.05
+
+
+def test_forecast__counts_what_is_won_already_and_what_people_say(workspace: Workspace, made: MadeForecast) -> None:
+    (won,), (forecast,) = (
+        rows(workspace, query)[0]
+        for query in (
+            "select sum(amount) from intermediate.int_deals where status = 'won' and closed_at >= '2026-04-01'",
+            "select p50 from marts.forecast_snapshots where part = 'won' and dimension = 'all' and period_label = '2026-Q2'",
+        )
+    )
+    assert won == forecast > 0
+    ((committed,),) = rows(
+        workspace,
+        "select sum(amount) from intermediate.int_deals where status = 'open' and lower(forecast_category) = 'commit' "
+        "and expected_close_date >= '2026-07-01' and expected_close_date < '2026-08-01'",
+    )
+    ((said,),) = rows(
+        workspace,
+        "select mean_amount from marts.forecast_snapshots where method = 'commit' and dimension = 'all' and period_label = '2026-07'",
+    )
+    assert committed == said > 0
+
+
+def test_deal_forecasts__every_open_deal_has_chances_that_fit_together(
+    workspace: Workspace, made: MadeForecast
+) -> None:
+    ((known, deals),) = rows(
+        workspace,
+        "select (select count(*) from marts.deal_forecasts), "
+        "(select count(*) from intermediate.int_deals where status = 'open' and opened_at is not null)",
+    )
+    assert known == deals == made.deal_count
+    assert not rows(
+        workspace,
+        "from marts.deal_forecasts where won_this_month_probability > won_this_quarter_probability + 1e-9 "
+        "or won_this_quarter_probability > won_next_quarter_probability + 1e-9 "
+        "or won_next_quarter_probability > win_probability + 1e-6 or win_probability + loss_probability > 1 + 1e-6 "
+        "or close_date_low > close_date or close_date > close_date_high",
+    )
+
+
+def test_backtest__knows_ended_windows_only_and_calibrates_the_forecast(
+    workspace: Workspace, made: MadeForecast
+) -> None:
+    found = rows(
+        workspace,
+        "select horizon_days, count(distinct origin_at), max(origin_at + to_days(cast(horizon_days as integer))) "
+        "from marts.forecast_backtest group by all order by all",
+    )
+    assert [(horizon, n) for horizon, n, _ in found] == [(30, 5), (90, 4)]
+    assert all(str(last) <= "2026-06-30 00:00:00" for _, _, last in found)
+    assert [c.origins for c in read_calibrations(workspace)] == [5, 4]
+    assert made.calibrated_on == 5
+
+
+def test_snapshots__stay_as_they_were_made_whatever_becomes_of_the_settings(
+    workspace: Workspace, made: MadeForecast
+) -> None:
+    query = f"select * exclude (is_newest) from marts.forecast_snapshots where forecast_id = '{made.forecast_id}' and part = 'total' order by all"
+    before = rows(workspace, query)
+    assert len(before) > 100
+    other = make_forecast(workspace, read_deals(workspace), Forecast(months=3, fiscal_year_start_month=2))
+    show(workspace)
+    assert rows(workspace, query) == before
+    assert rows(workspace, "select distinct forecast_id from marts.forecast_snapshots where is_newest") == [
+        (other.forecast_id,)
+    ]
+    # From the landing zone alone, the same.
+    with open_warehouse(workspace) as con:
+        for table in ("forecasts", "forecast_deals", "forecast_backtests", "forecast_files"):
+            con.execute(f"drop table history.{table}")
+        assert load_forecasts(con, workspace) == 5
+        assert load_forecasts(con, workspace) == 0
+    show(workspace)
+    assert rows(workspace, query) == before
+
+
+def test_forecast__of_equal_deals_and_settings_is_equal(workspace: Workspace, made: MadeForecast) -> None:
+    again = make_forecast(workspace, read_deals(workspace), Forecast())
+    assert again.forecast_id == made.forecast_id
+    assert again.file.read_bytes() == made.file.read_bytes()
+
+
+def test_backtest__without_an_ended_window_says_so(workspace: Workspace) -> None:
+    with pytest.raises(UserError, match="up to 2026-05-31"):
+        make_backtest(workspace, read_deals(workspace), [date(2026, 6, 10)], Forecast())
+
+
+def test_periods__are_months_and_whole_fiscal_quarters() -> None:
+    def labels(today: date, months: int, first: int) -> list[str]:
+        return list(forecast_periods(today, months, first)["period_label"])
+
+    assert labels(date(2026, 5, 20), 4, 1) == ["2026-05", "2026-06", "2026-07", "2026-08", "2026-Q2"]
+    assert labels(date(2026, 5, 1), 5, 1)[-2:] == ["2026-Q2", "2026-Q3"]
+    # The year that begins in February 2026 is named after 2027, in which it ends.
+    assert labels(date(2026, 1, 31), 4, 2) == ["2026-01", "2026-02", "2026-03", "2026-04", "2026-Q4", "2027-Q1"]
