@@ -9,9 +9,10 @@ import click
 from rich.markup import escape
 
 from orchestration.cli import screens
+from orchestration.lib.condition_files import condition_files
 from orchestration.lib.errors import UserError
 from orchestration.lib.marts_reader import find_account, open_marts, rows
-from orchestration.lib.rules import Period, Rule, read_rule, read_rules, rule_catalogue, rule_files
+from orchestration.lib.rules import Period, Rule, read_rule, read_rules, rule_catalogue
 from orchestration.lib.segments import segment_catalogue
 from orchestration.lib.warehouse import writer_lock
 from orchestration.lib.workspace import Workspace
@@ -29,7 +30,7 @@ def rules() -> None:
 def list_rules(workspace: Workspace) -> None:
     """Show all rules, what they have done, and what is wrong with those that are refused."""
     out = screens.console()
-    found, problems = read_rules(workspace.require(), segment_catalogue(workspace))
+    found, refused = read_rules(workspace.require(), segment_catalogue(workspace))
     done = _done(workspace)
     if found:
         table = screens.table("Rules", "rule", "title", "does", "how often", "effective", ">fired", ">points", "last")
@@ -41,10 +42,9 @@ def list_rules(workspace: Workspace) -> None:
                 f"{did['last_at']:%Y-%m-%d %H:%M}" if did.get("last_at") else "never",
             )  # fmt: skip
         out.print(table)
-    elif not problems:
+    elif not refused:
         out.print(f"There are no rules yet. {escape(str(workspace.rules / 'example.yml'))} shows how they are written.")
-    for problem in problems:
-        out.print(f"[bold]Refused[/bold]: {escape(problem)}", soft_wrap=True)
+    screens.show_refusals(out, refused)
 
 
 @rules.command("fields")
@@ -143,7 +143,7 @@ def _find(workspace: Workspace, name: str) -> Rule:
     if path.suffix not in (".yml", ".yaml"):
         path = workspace.rules / f"{name}.yml"
         if not path.is_file():
-            known = ", ".join(file.stem for file in rule_files(workspace)) or "none"
+            known = ", ".join(file.stem for file in condition_files(workspace.rules)) or "none"
             raise UserError(f"there is no rule {name!r} in {workspace.rules}; there are: {known}")
     rule = read_rule(path, catalogue)
     if rule is None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -19,33 +18,36 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import duckdb
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
 
+from orchestration.lib.condition_files import (
+    Refusal,
+    check_conditions,
+    condition_files,
+    ensure_relations,
+    read_definition,
+    read_each,
+    replace_matches,
+    runnable,
+)
 from orchestration.lib.conditions import (
-    DIALECT,
-    RELATIONS,
     SUBJECT,
     Catalogue,
-    ConditionError,
     Group,
     Node,
     accounts_now,
     attributes_of,
-    check_condition,
     condition_catalogue,
     expression_of,
 )
 from orchestration.lib.contracts import load_contracts
 from orchestration.lib.documents import land_document, landed_documents
-from orchestration.lib.errors import UserError
 from orchestration.lib.landing import landing_file
 from orchestration.lib.ledger import COLUMNS, TABLE
-from orchestration.lib.settings_file import SettingsError, read_settings, read_yaml_with_lines
+from orchestration.lib.settings_file import SettingsError
 from orchestration.lib.settings_tables import RULE_TABLES
-from orchestration.lib.warehouse import drop_relation
+from orchestration.lib.warehouse import transaction
 from orchestration.lib.workspace import SOURCE_CONTRACTS, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlglot import exp
 
 RULES = "scoring/rules"
@@ -160,22 +162,9 @@ def rule_catalogue() -> Catalogue:
     return condition_catalogue(load_contracts(SOURCE_CONTRACTS))
 
 
-def read_rules(workspace: Workspace, catalogue: Catalogue) -> tuple[list[Rule], list[str]]:
-    """All rules of the workspace, and what is wrong with those that are refused, one text per broken rule."""
-    rules, problems = [], []
-    for path in rule_files(workspace):
-        try:
-            rule = read_rule(path, catalogue)
-        except UserError as error:
-            problems += str(error).split("\n")
-        else:
-            rules += [rule] if rule is not None else []
-    return rules, problems
-
-
-def rule_files(workspace: Workspace) -> list[Path]:
-    """The files of the folder `rules`, by name."""
-    return sorted(path for path in workspace.rules.glob("*.yml") if not path.name.startswith("."))
+def read_rules(workspace: Workspace, catalogue: Catalogue) -> tuple[list[Rule], list[Refusal]]:
+    """All rules of the workspace, and the files that are refused."""
+    return read_each(workspace.rules, lambda path: read_rule(path, catalogue))
 
 
 def read_rule(path: Path, catalogue: Catalogue) -> Rule | None:
@@ -186,18 +175,12 @@ def read_rule(path: Path, catalogue: Catalogue) -> Rule | None:
     SettingsError
         With the file, the field, the rule and the value of each problem.
     """
-    if read_yaml_with_lines(path)[0] is None:
+    definition = read_definition(path, Definition)
+    if definition is None:
         return None
-    definition = read_settings(path, Definition)
-    problems: list[str] = []
-    trees: dict[str, Group | None] = {}
-    for name, of in (("conditions", None), ("event", "touchpoints"), ("unless", None)):
-        document = getattr(definition, name)
-        try:
-            trees[name] = check_condition(document, catalogue, of=of, where=name) if document is not None else None
-        except ConditionError as error:
-            problems += [f"{path}: {problem}" for problem in error.problems]
-    event = trees.get("event")
+    documents = {name: getattr(definition, name) for name in ("conditions", "event", "unless")}
+    trees, problems = check_conditions(path, documents, catalogue, of={"event": "touchpoints"})
+    event = trees["event"]
     if event is not None and _asks_age(event):
         problems.append(f"{path}: event: an event has no days_ago, it is the moment itself; put it under conditions")
     if problems:
@@ -231,7 +214,7 @@ def land_versions(workspace: Workspace, rules: Sequence[Rule], as_of_at: datetim
             _land(workspace, last)
         versions[rule.rule_id] = _version(last)
     # Also a file that is refused still stands for its rule: only one that is not there takes it away.
-    there = {path.stem for path in rule_files(workspace)}
+    there = {path.stem for path in condition_files(workspace.rules)}
     for rule_id, history in found.items():
         if rule_id not in there and history[-1]["definition_hash"] is not None:
             _land(workspace, {"rule_id": rule_id, "definition_hash": None, "seen_at": as_of_at.isoformat()})
@@ -299,31 +282,29 @@ def _landed_versions(workspace: Workspace) -> dict[str, list[dict[str, Any]]]:
 
 def prepare_rules(
     con: duckdb.DuckDBPyConnection, workspace: Workspace, as_of_at: datetime, catalogue: Catalogue
-) -> tuple[int, list[str]]:
-    """Make the rules of the workspace run at this refresh. Returns how many do, and what is wrong with the others.
+) -> tuple[int, list[Refusal]]:
+    """Make the rules of the workspace run at this refresh. Returns how many do, and the files that are refused.
 
     A refresh of an earlier moment than that of the last firing or change looks back: no rule runs in it, because nothing new may
     happen in the past.
     """
-    rules, problems = read_rules(workspace, catalogue)
+    rules, refused = read_rules(workspace, catalogue)
     last = con.execute(
         f"select max(coalesce(recorded_at, occurred_at)) from raw.{TABLE} where rule_id is not null"
     ).fetchall()
     looks_back = as_of_at < max(last[0][0] or BEGINNING, last_change_at(workspace))
     if looks_back:
         write_rules(con, [], {}, as_of_at)
-        return 0, problems
+        return 0, refused
     ensure_relations(con)
-    running = []
-    for rule in rules:
-        try:
-            con.execute(f"explain {matches_of(rule, BEGINNING).sql(dialect=DIALECT)}")
-        except duckdb.Error as error:
-            problems.append(f"{workspace.rules / rule.rule_id}.yml: the warehouse cannot run it: {error}")
-        else:
-            running.append(rule)
+    running, cannot_run = runnable(
+        con,
+        rules,
+        lambda rule: workspace.rules / f"{rule.rule_id}.yml",
+        lambda rule: matches_of(rule, BEGINNING),
+    )
     write_rules(con, running, land_versions(workspace, running, as_of_at), as_of_at)
-    return len(running), problems
+    return len(running), [*refused, *cannot_run]
 
 
 def write_rules(
@@ -341,14 +322,9 @@ def write_rules(
     versions : of each rule, by its name
     in_transaction : the caller has begun a transaction, and commits or rolls back itself
     """
-    from sqlglot import exp
-
     queries = [matches_of(rule, versions[rule.rule_id].effective_at) for rule in rules]
-    matches: Any = queries[0] if queries else _no_matches()
-    for query in queries[1:]:
-        matches = exp.union(matches, query, distinct=False)
     attributes = sorted({name for rule in rules for tree in rule.trees for name in attributes_of(tree)})
-    with _transaction(con, in_transaction):
+    with transaction(con, is_open=in_transaction):
         con.execute("create schema if not exists settings")
         for name in ("rules", "condition_attributes"):
             con.execute(f"create or replace table settings.{name} ({RULE_TABLES[name]})")
@@ -357,8 +333,7 @@ def write_rules(
             con.execute(f"insert into settings.rules values ({', '.join('?' * len(row))})", row)
         for name in attributes:
             con.execute("insert into settings.condition_attributes values (?)", [name])
-        drop_relation(con, "settings", "rule_matches")
-        con.execute(f"create view settings.rule_matches as {matches.sql(dialect=DIALECT)}")
+        replace_matches(con, "rule_matches", RULE_TABLES["rule_matches"], queries)
 
 
 def _row(rule: Rule, version: RuleVersion) -> list[Any]:
@@ -382,28 +357,6 @@ def _row(rule: Rule, version: RuleVersion) -> list[Any]:
         version.seen_at,
         said.expires_after_days,
     ]
-
-
-def ensure_relations(con: duckdb.DuckDBPyConnection) -> None:
-    """Make the relations that conditions read, empty, where dbt has not built them yet in the shape that they need.
-
-    The view of the matches is made before dbt runs, and a view needs something to stand on. dbt replaces all of them in
-    the same refresh.
-    """
-    for name, columns in RELATIONS.items():
-        schema, table = name.split(".")
-        needed = {column.split()[0] for column in columns.split(", ")}
-        there = {
-            column
-            for (column,) in con.execute(
-                "select column_name from information_schema.columns where table_schema = ? and table_name = ?",
-                [schema, table],
-            ).fetchall()
-        }
-        if not needed <= there:
-            con.execute(f"create schema if not exists {schema}")
-            drop_relation(con, schema, table)
-            con.execute(f"create table {schema}.{table} ({columns})")
 
 
 def land_firings(con: duckdb.DuckDBPyConnection, workspace: Workspace, as_of_at: datetime) -> int:
@@ -537,13 +490,6 @@ def _later_in_series() -> Any:
     )
 
 
-def _no_matches() -> Any:
-    from sqlglot import exp
-
-    columns = [column.split() for column in RULE_TABLES["rule_matches"].split(", ")]
-    return exp.select(*(exp.alias_(exp.cast(exp.null(), kind), name) for name, kind in columns)).where(exp.false())
-
-
 def _timestamp(moment: datetime) -> Any:
     from sqlglot import exp
 
@@ -556,17 +502,3 @@ def _moment(value: datetime | date) -> datetime:
     if value.tzinfo is not None:
         value = (value - (value.utcoffset() or timedelta())).replace(tzinfo=None)
     return value
-
-
-@contextmanager
-def _transaction(con: duckdb.DuckDBPyConnection, is_open: bool) -> Iterator[None]:
-    if is_open:
-        yield
-        return
-    con.execute("begin")
-    try:
-        yield
-        con.execute("commit")
-    except BaseException:
-        con.execute("rollback")
-        raise

@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 
 from orchestration.lib.compiled_project import CompiledModel
+from orchestration.lib.condition_files import Refusal
 from orchestration.lib.conditions import RELATIONS
 from orchestration.lib.contracts import load_contracts
 from orchestration.lib.dbt_runner import read_project
@@ -47,7 +48,7 @@ class World:
         self.workspace.rules.mkdir(parents=True)
         self.models = models
         self.catalogue = rule_catalogue()
-        self.problems: list[str] = []
+        self.refused: list[Refusal] = []
         self.rebuild()
 
     def rebuild(self) -> None:
@@ -128,7 +129,7 @@ class World:
                 )
         self.con.execute("delete from settings.refresh")
         self.con.execute("insert into settings.refresh values (?, ?)", [moment, moment.date()])
-        self.count, self.problems = prepare_rules(self.con, self.workspace, moment, self.catalogue)
+        self.count, self.refused = prepare_rules(self.con, self.workspace, moment, self.catalogue)
         self.fold()
         land_firings(self.con, self.workspace, moment)
         return self.balances()

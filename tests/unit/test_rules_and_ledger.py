@@ -243,7 +243,8 @@ def test_rule_that_is_wrong__is_refused_by_name_and_the_others_run(world: World)
     world.rule("kind", LARGE.replace("200", "many"))
     world.rule("key", LARGE.replace("points: 10", "point: 10"))
     assert world.refresh("2026-03-01T10:00") == {"big": 10}
-    text = "\n".join(world.problems)
+    assert [refusal.path.name for refusal in world.refused] == ["key.yml", "kind.yml", "typo.yml"]
+    text = "\n".join(reason for refusal in world.refused for reason in refusal.reasons)
     folder = world.workspace.rules
     assert (
         f"{folder}/typo.yml: conditions, rule 1: field 'emploees': there is no such field; did you mean employees?"
@@ -276,8 +277,8 @@ def test_example_rule__of_a_new_workspace_does_nothing_until_it_is_uncommented(t
     begin = next(number for number, line in enumerate(lines) if line.startswith("# title"))
     end = lines.index("#", begin)
     example.write_text("\n".join(line.removeprefix("# ") for line in lines[begin:end]))
-    rules, problems = read_rules(workspace, rule_catalogue())
-    assert problems == []
+    rules, refused = read_rules(workspace, rule_catalogue())
+    assert refused == []
     assert [rule.rule_id for rule in rules] == ["example"]
 
 
