@@ -400,8 +400,8 @@ def _decision(name: str, state: str, text: str) -> click.Command:
     return command
 
 
-for _name, (_state, _text) in _DECISIONS.items():
-    weights.add_command(_decision(_name, _state, _text))
+for _command in [_decision(name, *said) for name, said in _DECISIONS.items()]:
+    weights.add_command(_command)
 
 
 @weights.command()

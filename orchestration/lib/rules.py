@@ -36,6 +36,8 @@ from orchestration.lib.conditions import (
     accounts_now,
     attributes_of,
     condition_catalogue,
+    contact_catalogue,
+    contacts_now,
     expression_of,
 )
 from orchestration.lib.contracts import load_contracts
@@ -91,6 +93,7 @@ class Definition(_Strict):
 
     title: Annotated[StrictStr, Field(min_length=1, max_length=200)]
     description: StrictStr = ""
+    subject: Literal["account", "contact"] = "account"
     operation: Literal["add", "subtract", "set"]
     points: Annotated[StrictInt, Field(ge=0, le=100_000)]
     conditions: dict[str, Any] | None = None
@@ -133,6 +136,9 @@ class Rule:
     def definition_hash(self) -> str:
         """Changes exactly when the rule would do something else; a new title or description is no change."""
         said = self.definition.model_dump(mode="json", exclude={"title", "description"})
+        # Left out where it is the account: rules of before there were others are the same rules.
+        if self.definition.subject == "account":
+            del said["subject"]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -178,6 +184,8 @@ def read_rule(path: Path, catalogue: Catalogue) -> Rule | None:
     definition = read_definition(path, Definition)
     if definition is None:
         return None
+    if definition.subject == "contact":
+        catalogue = contact_catalogue(catalogue)
     documents = {name: getattr(definition, name) for name in ("conditions", "event", "unless")}
     trees, problems = check_conditions(path, documents, catalogue, of={"event": "touchpoints"})
     event = trees["event"]
@@ -356,6 +364,7 @@ def _row(rule: Rule, version: RuleVersion) -> list[Any]:
         said.delay_days is not None or said.last_of_series,
         version.seen_at,
         said.expires_after_days,
+        said.subject,
     ]
 
 
@@ -378,7 +387,7 @@ def land_firings(con: duckdb.DuckDBPyConnection, workspace: Workspace, as_of_at:
 
 
 def matches_of(rule: Rule, known_since: datetime) -> exp.Expression:
-    """The accounts and events that a rule holds for, as rows of `settings.rule_matches`.
+    """The accounts or contacts, and their events, that a rule holds for, as rows of `settings.rule_matches`.
 
     Without an event the moment is the refresh's. With one it is the event's, or so many days later; what was known by then, or
     when the event became known, decides.
@@ -393,8 +402,9 @@ def matches_of(rule: Rule, known_since: datetime) -> exp.Expression:
         return exp.column(name, table=SUBJECT)
 
     conditions: list[Any] = []
+    subject_id = f"{rule.definition.subject}_id"
     if rule.event is None:
-        source: Any = accounts_now()
+        source: Any = contacts_now() if rule.definition.subject == "contact" else accounts_now()
         trigger: Any = exp.Literal.string("")
         signal: Any = exp.cast(exp.null(), "varchar")
     else:
@@ -405,8 +415,10 @@ def matches_of(rule: Rule, known_since: datetime) -> exp.Expression:
             exp.LTE(this=subject("known_at"), expression=as_of),
             exp.Exists(
                 this=exp.select(exp.Literal.number(1))
-                .from_(exp.alias_(exp.table_("int_accounts", db="intermediate"), "accounts", table=True))
-                .where(exp.EQ(this=exp.column("account_id", table="accounts"), expression=subject("account_id")))
+                .from_(
+                    exp.alias_(exp.table_(f"int_{rule.definition.subject}s", db="intermediate"), "known", table=True)
+                )
+                .where(exp.EQ(this=exp.column(subject_id, table="known"), expression=subject(subject_id)))
             ),
         ]
         if rule.definition.effective == "now" and known_since > BEGINNING:
@@ -420,7 +432,11 @@ def matches_of(rule: Rule, known_since: datetime) -> exp.Expression:
     return (
         exp.select(
             exp.alias_(exp.Literal.string(rule.rule_id), "rule_id"),
-            exp.alias_(subject("account_id"), "account_id"),
+            # Whose points these are: the other one of the two is no part of it.
+            *(
+                exp.alias_(subject(name) if name == subject_id else exp.cast(exp.null(), "varchar"), name)
+                for name in ("account_id", "contact_id")
+            ),
             exp.alias_(trigger, "trigger_id"),
             exp.alias_(signal, "signal"),
             exp.alias_(subject("moment_at"), "occurred_at"),

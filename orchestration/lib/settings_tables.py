@@ -58,8 +58,9 @@ CARD_TABLES = {
 RULE_TABLES = {
     "rules": "rule_id varchar, rule_version varchar, title varchar, note varchar, operation varchar, points bigint, "
     "frequency varchar, period_days integer, cap_points bigint, active_from_at timestamp, active_to_at timestamp, "
-    "effective_at timestamp, is_retroactive boolean, is_automation boolean, seen_at timestamp, expires_after_days integer",
-    "rule_matches": "rule_id varchar, account_id varchar, trigger_id varchar, signal varchar, occurred_at timestamp, "
+    "effective_at timestamp, is_retroactive boolean, is_automation boolean, seen_at timestamp, expires_after_days integer, "
+    "subject_kind varchar",
+    "rule_matches": "rule_id varchar, account_id varchar, contact_id varchar, trigger_id varchar, signal varchar, occurred_at timestamp, "
     "known_at timestamp",
     "condition_attributes": "attribute varchar",
 }

@@ -92,6 +92,11 @@ class World:
                 valid_from=datetime(1900, 1, 1), valid_to=datetime(9999, 12, 31),
             )  # fmt: skip
 
+    def contact(self, contact_id: str, account_id: str | None = None, **fields: Any) -> None:
+        self.add("int_contacts", contact_id=contact_id, **fields)
+        if account_id is not None:
+            self.add("int_spine__contacts", contact_id=contact_id, account_id=account_id)
+
     def touch(
         self, key: str, account_id: str | None, signal: str, at: str, *, known: str | None = None, **more: Any
     ) -> None:

@@ -67,6 +67,19 @@ event:
 """
 
 
+KEEN_DIRECTOR = """
+title: Director of a large company who looked at prices twice
+subject: contact
+operation: add
+points: 9
+conditions:
+  rules:
+    - {field: contact.seniority, operator: "=", value: director}
+    - {field: touchpoints.pricing_page_view, operator: happened, value: {within_days: 30, at_least: 2}}
+    - {field: employees, operator: ">=", value: 200}
+"""
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[CompiledModel]:
     return compiled_models(tmp_path_factory.mktemp("compiled") / "workspace")
@@ -191,6 +204,62 @@ def test_change_of_a_rule__holds_from_now_on_or_from_a_date(world: World, effect
     world.rule("views", VIEWS.format(points=3, effective="always"))
     assert world.refresh("2026-03-09T00:00") == {"acme": 9}
     assert world.refresh("2026-03-10T00:00") == {"acme": 9}
+
+
+def test_rule_for_contacts__asks_the_person_and_the_account_and_its_points_are_the_persons(world: World) -> None:
+    world.account("big", employees=500)
+    world.account("small", employees=20)
+    for name, account, seniority in (
+        ("ann", "big", "director"), ("bob", "big", "entry"), ("cem", "big", "director"), ("dee", "small", "director"),
+    ):  # fmt: skip
+        world.contact(name, account, seniority=seniority)
+    # cem saw the prices once; that colleagues did, too, is no doing of cem's.
+    for person, account, count in (("ann", "big", 2), ("bob", "big", 3), ("cem", "big", 1), ("dee", "small", 2)):
+        for number in range(count):
+            at = f"2026-02-2{number}T09:00"
+            world.touch(f"{person}{number}", account, "pricing_page_view", at, contact_id=person)
+    world.rule("keen", KEEN_DIRECTOR)
+    assert world.refresh("2026-03-01T10:00") == {"ann": 9}
+    assert world.ledger("subject_kind", "account_id", "contact_id") == [("contact", None, "ann")]
+    before = world.ledger()
+    world.rebuild()
+    assert world.refresh("2026-03-02T10:00") == {"ann": 9}
+    assert world.ledger() == before
+
+
+def test_rule_for_contacts__fires_on_events_of_people_without_an_account_and_again_for_nobody_after_a_merge(
+    world: World,
+) -> None:
+    world.contact("lone")
+    world.contact("twin")
+    world.rule("views", VIEWS.format(points=3, effective="always") + "subject: contact\ncap: 8\n")
+    for number in range(2):
+        world.touch(f"v{number}", None, "pricing_page_view", f"2026-02-2{number}T09:00", contact_id="lone")
+    world.touch("v2", None, "pricing_page_view", "2026-02-25T09:00", contact_id="twin")
+    world.touch("v3", "acme", "pricing_page_view", "2026-02-26T09:00")  # of nobody in particular
+    assert world.refresh("2026-03-01T10:00") == {"lone": 6, "twin": 3}
+    # twin turns out to be lone: what both have done counts together, and the cap leaves nothing for more.
+    world.con.execute("insert into staging.stg_crm__contact_survivors values ('twin', 'lone')")
+    world.con.execute("update intermediate.int_touchpoints set contact_id = 'lone' where contact_id = 'twin'")
+    world.con.execute("delete from intermediate.int_contacts where contact_id = 'twin'")
+    world.touch("v4", None, "pricing_page_view", "2026-03-02T09:00", contact_id="lone")
+    assert world.refresh("2026-03-03T10:00") == {"lone": 9}
+
+
+def test_rule__that_changes_whose_points_it_gives_takes_the_others_back_when_it_looks_back(world: World) -> None:
+    world.account("acme")
+    world.contact("acme", "acme")  # keys of accounts and contacts are two worlds
+    world.touch("v1", "acme", "pricing_page_view", "2026-02-25T09:00", contact_id="acme")
+    once = VIEWS.format(points=3, effective="always").replace("every_event", "once")
+    world.rule("views", once)
+    world.refresh("2026-03-01T10:00")
+    world.rule("views", once + "subject: contact\n")
+    world.refresh("2026-03-02T10:00")
+    balances = "select subject_kind, points from intermediate.int_adjustments__balances order by 1"
+    assert world.con.execute(balances).fetchall() == [("contact", 3)]
+    before = world.ledger()
+    world.refresh("2026-03-03T10:00")
+    assert world.ledger() == before
 
 
 def test_rule_that_was_taken_away__fires_no_more_and_keeps_what_it_gave(world: World) -> None:

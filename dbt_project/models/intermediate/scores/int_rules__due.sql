@@ -25,12 +25,17 @@ fired as (
         adjustments.rule_version,
         adjustments.firing_slot,
         adjustments.account_id as landed_account_id,
-        coalesce(survivors.surviving_account_id, adjustments.account_id) as account_id,
+        adjustments.contact_id as landed_contact_id,
+        case when adjustments.contact_id is null then 'account' else 'contact' end as subject_kind,
+        coalesce(
+            contacts.surviving_contact_id, adjustments.contact_id, accounts.surviving_account_id, adjustments.account_id
+        ) as subject_id,
         adjustments.points,
         adjustments.occurred_at,
         voids.void_of is not null as is_voided
     from adjustments
-    left join {{ ref('stg_crm__account_survivors') }} as survivors on adjustments.account_id = survivors.account_id
+    left join {{ ref('stg_crm__account_survivors') }} as accounts on adjustments.account_id = accounts.account_id
+    left join {{ ref('stg_crm__contact_survivors') }} as contacts on adjustments.contact_id = contacts.contact_id
     left join voids on adjustments.adjustment_id = voids.void_of
     -- What a change of the rule took back is as if it had not fired; what a person took back has fired and does not again.
     where adjustments.rule_id is not null and adjustments.operation <> 'void' and coalesce(voids.is_by_rule, 0) = 0
@@ -40,6 +45,7 @@ replaced as (
     select
         fired.adjustment_id,
         fired.landed_account_id,
+        fired.landed_contact_id,
         fired.is_voided,
         rules.rule_id,
         rules.rule_version,
@@ -63,16 +69,17 @@ standing as (
 awarded as (
     select
         rule_id,
-        account_id,
+        subject_kind,
+        subject_id,
         sum(points) as points
     from standing
-    group by rule_id, account_id
+    group by rule_id, subject_kind, subject_id
 ),
 
 candidates as (
     select
         rules.*,
-        matches.account_id,
+        coalesce(matches.contact_id, matches.account_id) as subject_id,
         matches.trigger_id,
         matches.signal,
         matches.occurred_at,
@@ -102,9 +109,10 @@ unfired as (
         from standing
         where
             candidates.rule_id = standing.rule_id
+            and candidates.subject_kind = standing.subject_kind
             and candidates.firing_slot = standing.firing_slot
             -- An event fires once, also when its account was merged and parted since.
-            and (candidates.account_id = standing.account_id or candidates.frequency = 'every_event')
+            and (candidates.subject_id = standing.subject_id or candidates.frequency = 'every_event')
     )
 ),
 
@@ -112,7 +120,7 @@ ranked as (
     select
         unfired.*,
         row_number() over (
-            partition by rule_id, account_id, firing_slot order by occurred_at, trigger_id
+            partition by rule_id, subject_id, firing_slot order by occurred_at, trigger_id
         ) as slot_no
     from unfired
 ),
@@ -120,14 +128,18 @@ ranked as (
 counted as (
     select
         ranked.*,
-        -- The points of the rule that the account has without this firing.
+        -- The points of the rule that the account or contact has without this firing.
         coalesce(awarded.points, 0) + sum(ranked.points) over (
-            partition by ranked.rule_id, ranked.account_id
+            partition by ranked.rule_id, ranked.subject_id
             order by ranked.occurred_at, ranked.trigger_id
             rows between unbounded preceding and current row
         ) - ranked.points as points_before
     from ranked
-    left join awarded on ranked.rule_id = awarded.rule_id and ranked.account_id = awarded.account_id
+    left join awarded
+        on
+            ranked.rule_id = awarded.rule_id
+            and ranked.subject_kind = awarded.subject_kind
+            and ranked.subject_id = awarded.subject_id
     where ranked.slot_no = 1
 ),
 
@@ -144,9 +156,9 @@ capped as (
 )
 
 select
-    {{ dbt.hash("rule_id || '|' || rule_version || '|' || account_id || '|' || firing_slot") }} as adjustment_id,
-    account_id,
-    cast(null as {{ dbt.type_string() }}) as contact_id,
+    {{ dbt.hash("rule_id || '|' || rule_version || '|' || subject_id || '|' || firing_slot") }} as adjustment_id,
+    case when subject_kind = 'account' then subject_id end as account_id,
+    case when subject_kind = 'contact' then subject_id end as contact_id,
     operation,
     points_within_cap as points,
     note,
@@ -173,7 +185,7 @@ union all
 select
     {{ dbt.hash("'void|' || adjustment_id || '|' || rule_version") }} as adjustment_id,
     landed_account_id as account_id,
-    cast(null as {{ dbt.type_string() }}) as contact_id,
+    landed_contact_id as contact_id,
     'void' as operation,
     cast(0 as bigint) as points,
     'the rule was changed with effect on its past firings' as note,
