@@ -13,7 +13,7 @@ from orchestration.lib.condition_files import condition_files
 from orchestration.lib.conditions import contact_catalogue
 from orchestration.lib.errors import UserError
 from orchestration.lib.marts_reader import find_account, find_contact, open_marts, rows
-from orchestration.lib.rules import Period, Rule, read_rule, read_rules, rule_catalogue
+from orchestration.lib.rules import DaysApart, Rule, read_rule, read_rules, rule_catalogue
 from orchestration.lib.segments import segment_catalogue
 from orchestration.lib.warehouse import writer_lock
 from orchestration.lib.workspace import Workspace
@@ -165,8 +165,8 @@ def _find(workspace: Workspace, name: str) -> Rule:
 def _how_often(rule: Rule) -> str:
     said = rule.definition
     often = (
-        f"once per {said.how_often.once_per_days} days"
-        if isinstance(said.how_often, Period)
+        f"at most once in {said.how_often.once_per_days} days"
+        if isinstance(said.how_often, DaysApart)
         else said.how_often.replace("_", " ")
     )
     return often + (f", at most {said.cap} points" if said.cap is not None else "")

@@ -55,16 +55,14 @@ if TYPE_CHECKING:
 RULES = "scoring/rules"
 BEGINNING, END = datetime(1900, 1, 1), datetime(9999, 12, 31)
 DUE = "intermediate.int_rules__due"
-#: A period of days is counted from here, a Monday, so that seven days are a week.
-SLOTS_BEGIN = date(2000, 1, 3)
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class Period(_Strict):
-    """At most once in each period of so many days."""
+class DaysApart(_Strict):
+    """Not again within so many days: from one firing to the next there are that many at least."""
 
     once_per_days: Annotated[StrictInt, Field(ge=1, le=3650)]
 
@@ -101,7 +99,7 @@ class Definition(_Strict):
     delay_days: Annotated[StrictInt, Field(ge=0, le=3650)] | None = None
     last_of_series: StrictBool = False
     unless: dict[str, Any] | None = None
-    how_often: Literal["once", "every_event"] | Period = "once"
+    how_often: Literal["once", "every_event"] | DaysApart = "once"
     cap: Annotated[StrictInt, Field(ge=1, le=1_000_000)] | None = None
     active: Active = Active.model_construct()
     effective: Literal["now", "always"] | EffectiveFrom = "now"
@@ -139,6 +137,9 @@ class Rule:
         # Left out where it is the account: rules of before there were others are the same rules.
         if self.definition.subject == "account":
             del said["subject"]
+        # It once meant periods of the calendar: such a rule does something else now.
+        if isinstance(self.definition.how_often, DaysApart):
+            said["how_often"] = {"days_apart": self.definition.how_often.once_per_days}
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -346,7 +347,7 @@ def write_rules(
 
 def _row(rule: Rule, version: RuleVersion) -> list[Any]:
     said = rule.definition
-    frequency = "per_period" if isinstance(said.how_often, Period) else said.how_often
+    frequency = "days_apart" if isinstance(said.how_often, DaysApart) else said.how_often
     return [
         rule.rule_id,
         version.rule_version,
@@ -355,7 +356,7 @@ def _row(rule: Rule, version: RuleVersion) -> list[Any]:
         said.operation,
         said.points,
         frequency,
-        said.how_often.once_per_days if isinstance(said.how_often, Period) else None,
+        said.how_often.once_per_days if isinstance(said.how_often, DaysApart) else None,
         said.cap,
         _moment(said.active.since) if said.active.since is not None else BEGINNING,
         _moment(said.active.until) if said.active.until is not None else END,

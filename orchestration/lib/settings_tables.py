@@ -57,7 +57,7 @@ CARD_TABLES = {
 #: Written by `rules`, on its own: a change of the card leaves the rules as they are.
 RULE_TABLES = {
     "rules": "rule_id varchar, rule_version varchar, title varchar, note varchar, operation varchar, points bigint, "
-    "frequency varchar, period_days integer, cap_points bigint, active_from_at timestamp, active_to_at timestamp, "
+    "frequency varchar, days_apart integer, cap_points bigint, active_from_at timestamp, active_to_at timestamp, "
     "effective_at timestamp, is_retroactive boolean, is_automation boolean, seen_at timestamp, expires_after_days integer, "
     "subject_kind varchar",
     "rule_matches": "rule_id varchar, account_id varchar, contact_id varchar, trigger_id varchar, signal varchar, occurred_at timestamp, "

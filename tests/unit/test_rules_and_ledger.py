@@ -305,6 +305,132 @@ def test_events__that_arrive_in_any_order_give_the_same_firings(models: list[Com
     assert play("one_by_one", [[2], [9], [3], [10]]) == at_once
 
 
+WEEKLY = VIEWS.format(points=20, effective="now").replace("every_event", "{once_per_days: 7}")
+
+
+def counting(world: World) -> list[tuple[Any, ...]]:
+    """Subject, event and points of the firings that count."""
+    return world.con.execute(
+        "select subject_id, trigger_id, points from intermediate.int_ledger where entry_status = 'counts' order by all"
+    ).fetchall()
+
+
+def test_once_per_days__counts_from_the_last_firing_and_a_late_event_moves_what_follows(world: World) -> None:
+    world.account("acme")
+    world.rule("weekly", WEEKLY)
+    world.refresh("2026-03-01T00:00")
+
+    def view(day: int) -> None:
+        world.touch(f"v{day:02d}", "acme", "pricing_page_view", f"2026-03-{day:02d}T09:00")
+
+    for day in (5, 8, 12, 13):
+        view(day)
+    world.refresh("2026-03-20T00:00")
+    # The 8th and the 13th are less than a week after the firing before them, on whichever days weeks begin.
+    assert [event for _, event, _ in counting(world)] == ["web:v05", "web:v12"]
+    view(4)
+    world.refresh("2026-03-20T01:00")
+    assert [event for _, event, _ in counting(world)] == ["web:v04", "web:v12"]
+    assert ("void", "an event became known later, and this one is too near to another firing") in world.ledger(
+        "operation", "note"
+    )
+    view(1)
+    world.refresh("2026-03-20T02:00")
+    # The 4th gives way to the 1st, so the 8th may fire; the 12th is too near to it then, and so is the 13th.
+    assert [event for _, event, _ in counting(world)] == ["web:v01", "web:v08"]
+    for event in ("x", "y"):
+        world.touch(event, "acme", "pricing_page_view", "2026-02-01T09:00", known="2026-03-20T02:30")
+    world.refresh("2026-03-20T03:00")
+    assert [event for _, event, _ in counting(world)] == ["web:v01", "web:v08", "web:x"]
+    before = world.ledger()
+    world.refresh("2026-03-21T00:00")
+    assert world.ledger() == before
+    world.rebuild()
+    world.refresh("2026-03-21T00:00")
+    assert world.ledger() == before
+
+
+def test_once_per_days__fires_again_what_was_taken_back_but_not_what_a_person_took_back(world: World) -> None:
+    world.account("acme")
+    world.rule("weekly", WEEKLY + "cap: 50\n")
+    world.refresh("2026-03-01T00:00")
+    for number, day in enumerate((12, 8, 4)):
+        world.touch(f"v{day:02d}", "acme", "pricing_page_view", f"2026-03-{day:02d}T09:00")
+        world.refresh(f"2026-03-20T0{number}:00")
+    # The 12th fired, was taken back for the 8th, and fires again, as the 4th leaves no room for the 8th.
+    assert counting(world) == [("acme", "web:v04", 20), ("acme", "web:v12", 20)]
+    (key,) = [
+        row[0] for row in world.ledger("ledger_id", "trigger_id", "entry_status") if row[1:] == ("web:v12", "counts")
+    ]
+    at = datetime(2026, 3, 20, 4)
+    world.operation(adjustment_id="x", account_id="acme", operation="void", points=0, void_of=key, occurred_at=at)
+    world.touch("v14", "acme", "pricing_page_view", "2026-03-14T09:00")
+    world.touch("v19", "acme", "pricing_page_view", "2026-03-19T09:00")
+    world.refresh("2026-03-20T05:00")
+    # Its week stays taken: it has fired, though it does not count. The cap leaves ten of twenty.
+    assert counting(world) == [("acme", "web:v04", 20), ("acme", "web:v19", 10)]
+
+
+def test_once_per_days__of_merged_accounts_is_one_accounts_and_parted_they_have_their_own_again(world: World) -> None:
+    for name, day in (("a", 5), ("b", 8)):
+        world.account(name)
+        world.touch(f"v{name}", name, "pricing_page_view", f"2026-03-{day:02d}T09:00", known="2026-03-10T00:00")
+    world.rule("weekly", WEEKLY)
+    world.refresh("2026-03-01T00:00")
+    apart = {"a": 20, "b": 20}
+    assert world.refresh("2026-03-11T00:00") == apart
+    world.con.execute("insert into staging.stg_crm__account_survivors values ('b', 'a')")
+    world.con.execute("update intermediate.int_touchpoints set account_id = 'a'")
+    assert world.refresh("2026-03-12T00:00") == {"a": 20}
+    world.con.execute("delete from staging.stg_crm__account_survivors")
+    world.con.execute("update intermediate.int_touchpoints set account_id = 'b' where touchpoint_id = 'vb'")
+    assert world.refresh("2026-03-13T00:00") == apart
+    assert world.refresh("2026-03-14T00:00") == apart
+
+
+def test_once_per_days__of_a_state_counts_from_the_last_time(world: World) -> None:
+    world.account("big", employees=500)
+    world.rule("large", LARGE + "how_often: {once_per_days: 7}\n")
+    balances = [world.refresh(f"2026-03-{day:02d}T10:00")["big"] for day in (4, 4, 5, 10, 11, 12, 17, 18)]
+    assert balances == [10, 10, 10, 10, 20, 20, 20, 30]
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    days=st.lists(st.integers(1, 28), min_size=1, max_size=12, unique=True),
+    apart=st.integers(1, 9),
+    seed=st.integers(0, 10_000),
+    batch_count=st.integers(1, 4),
+)
+def test_once_per_days__fires_as_if_events_had_come_in_their_order(
+    models: list[CompiledModel],
+    tmp_path_factory: pytest.TempPathFactory,
+    days: list[int],
+    apart: int,
+    seed: int,
+    batch_count: int,
+) -> None:
+    expected: list[int] = []
+    for day in sorted(days):
+        if not expected or day >= expected[-1] + apart:
+            expected.append(day)
+    world = World(tmp_path_factory.mktemp("apart") / "world", models)
+    world.account("acme")
+    world.rule("weekly", WEEKLY.replace("7", str(apart)))
+    world.refresh("2026-01-31T00:00")
+    shuffled = list(days)
+    random.Random(seed).shuffle(shuffled)
+    for number in range(batch_count):
+        for day in shuffled[number::batch_count]:
+            world.touch(f"v{day:02d}", "acme", "pricing_page_view", f"2026-02-{day:02d}T09:00")
+        world.refresh(f"2026-03-0{number + 1}T00:00")
+    assert [event for _, event, _ in counting(world)] == [f"web:v{day:02d}" for day in expected]
+    assert world.balances() == {"acme": 20 * len(expected)}
+    before = world.ledger()
+    world.refresh("2026-03-09T00:00")
+    assert world.ledger() == before
+
+
 def test_rule_that_is_wrong__is_refused_by_name_and_the_others_run(world: World) -> None:
     world.account("big", employees=500)
     world.rule("large", LARGE)
