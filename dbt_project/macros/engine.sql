@@ -43,3 +43,50 @@
 {% macro seconds_between(first, last) -%}
     {{ dbt.datediff(first, last, 'second') }}
 {%- endmacro %}
+
+{#
+    Places that are reached step by step: those of `firsts`, and from each the one that `steps` says, as often as there is one. Both are
+    relations of the query with the columns `keys` and `place`, `steps` also with `next_place`, which is larger than `place`. Engines
+    agree on recursion only where the step is a join and nothing else.
+#}
+{% macro reached(firsts, steps, keys, place, next_place) -%}
+    with recursive all_steps as {{ kept_aside() }} (
+        select {{ keys | join(', ') }}, {{ place }}, {{ next_place }}
+        from {{ steps }}
+    ),
+
+    reached_so_far as (
+        select {{ keys | join(', ') }}, {{ place }}
+        from {{ firsts }}
+
+        union all
+
+        select
+            {%- for key in keys %}
+            all_steps.{{ key }},
+            {%- endfor %}
+            all_steps.{{ next_place }} as {{ place }}
+        from reached_so_far
+        inner join all_steps
+            on
+                reached_so_far.{{ place }} = all_steps.{{ place }}
+                {%- for key in keys %}
+                and reached_so_far.{{ key }} = all_steps.{{ key }}
+                {%- endfor %}
+    )
+
+    select {{ keys | join(', ') }}, {{ place }}
+    from reached_so_far
+{%- endmacro %}
+
+{# Said of a subquery that is read again and again: to be computed once. #}
+{% macro kept_aside() -%}
+    {{ return(adapter.dispatch('kept_aside')()) }}
+{%- endmacro %}
+
+{% macro default__kept_aside() -%}
+{%- endmacro %}
+
+{% macro duckdb__kept_aside() -%}
+    materialized
+{%- endmacro %}

@@ -9,9 +9,8 @@ import click
 from rich.markup import escape
 
 from orchestration.cli import screens
-from orchestration.lib.errors import UserError
 from orchestration.lib.ledger import find_operation, fold, land_adjustment
-from orchestration.lib.marts_reader import find_account, open_marts, rows
+from orchestration.lib.marts_reader import find_account, find_contact, open_marts, rows
 from orchestration.lib.moments import parse_moment
 from orchestration.lib.training import author
 from orchestration.lib.workspace import Workspace
@@ -190,10 +189,8 @@ def _account(con: Any, text: str) -> dict[str, Any]:
 
 
 def _contact(con: Any, contact_id: str) -> dict[str, Any]:
-    found = rows(con, "select contact_id, contact_name from scored_contacts where contact_id = ?", [contact_id])
-    if not found:
-        raise UserError(f"no contact has the id {contact_id!r}")
-    return {"account_id": None, "contact_id": contact_id, "name": found[0]["contact_name"] or contact_id}
+    found = find_contact(con, contact_id)
+    return {"account_id": None, "contact_id": contact_id, "name": found["contact_name"] or contact_id}
 
 
 def _points(text: str) -> int:

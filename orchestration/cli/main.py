@@ -30,6 +30,7 @@ COMMANDS = {
     "handoffs": ("orchestration.cli.handoffs", "List the accounts handed over to sales, with follow-up and feedback."),
     "handoff": ("orchestration.cli.handoffs", "Accept an account handed over to sales, or send it back."),
     "segments": ("orchestration.cli.segments", "List saved segments, their members and changes; export them."),
+    "bots": ("orchestration.cli.bots", "Show how many points accounts would have if bots counted."),
     "sql": ("orchestration.cli.show", "Query the published marts."),
     "loads": ("orchestration.cli.show", "Show what became of every file, and the rows in quarantine."),
     "adjust": ("orchestration.cli.adjust", "Add, subtract or set points of an account or contact, with a reason."),

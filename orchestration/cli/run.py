@@ -11,12 +11,12 @@ from orchestration.lib.job_runner import JobOutcome, prepare_process, run_job
 from orchestration.lib.workspace import Workspace
 
 REFRESH_JOB, FIT_JOB, FORECAST_JOB = "scoring_refresh", "scoring_fit", "scoring_forecast"
-#: The marts are new, but a table kept its last good rows because a file broke its contract.
+#: The marts are new, but a file broke its contract and its table kept its last good rows, or a rule or segment was refused.
 EXIT_BLOCKED = 3
 
 
 def finish(outcome: JobOutcome) -> None:
-    """Say how a run ended; exit with 1 when nothing was published, with 3 when a table was blocked."""
+    """Say how a run ended; exit with 1 when nothing was published, with 3 when a file was refused."""
     for error in outcome.errors:
         click.echo(f"Error: {error}", err=True)
     if not outcome.success:
@@ -25,8 +25,8 @@ def finish(outcome: JobOutcome) -> None:
             err=True,
         )
         sys.exit(1)
-    for table in outcome.blocked:
-        click.echo(f"Blocked: {table}", err=True)
+    for reason in outcome.blocked:
+        click.echo(f"Blocked: {reason}", err=True)
     click.echo(f"Done in {outcome.seconds:.0f} s", err=True)
     if outcome.blocked:
         sys.exit(EXIT_BLOCKED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import duckdb
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from orchestration.lib.condition_files import Refusal
 from orchestration.lib.marts_reader import rows
 from orchestration.lib.publishing import FILE_NAME
 from orchestration.lib.workspace import Workspace
@@ -153,6 +155,13 @@ def show_health(out: Console, con: duckdb.DuckDBPyConnection) -> None:
     out.print(result)
     if len(found) > 10:
         out.print(f"{len(found) - 10} more: scoring sql \"from model_health where status in ('warn', 'fail')\"\n")
+
+
+def show_refusals(out: Console, refused: Sequence[Refusal]) -> None:
+    """The files that are left out, with every reason."""
+    for refusal in refused:
+        for reason in refusal.reasons:
+            out.print(f"[bold]Refused[/bold]: {escape(reason)}", soft_wrap=True)
 
 
 def show_where(out: Console, con: duckdb.DuckDBPyConnection, workspace: Workspace) -> None:

@@ -30,7 +30,7 @@ def list_segments(workspace: Workspace) -> None:
     from orchestration.lib.segments import described, read_segments, segment_catalogue
 
     workspace = workspace.require()
-    found, problems = read_segments(workspace, segment_catalogue(workspace))
+    found, refused = read_segments(workspace, segment_catalogue(workspace))
     with open_marts(workspace) as con:
         counted = {
             row["segment"]: row["member_count"] for row in rows(con, "select segment, member_count from segments")
@@ -48,9 +48,8 @@ def list_segments(workspace: Workspace) -> None:
             escape(row["condition"]),
         )
     out.print(table)
-    for problem in problems:
-        out.print(f"refused: {escape(problem)}")
-    if not found and not problems:
+    screens.show_refusals(out, refused)
+    if not found and not refused:
         out.print(f"No segments yet. {workspace.segments / 'example.yml'} shows how to write one.")
 
 

@@ -109,9 +109,9 @@ DECAY_DAYS = (0, 7, 14, 30, 60, 90, 180)
 def _explain_at(out: Any, workspace: Workspace, account: str, at: datetime | None, decay: bool) -> None:
     from datetime import timedelta
 
-    from orchestration.cli.weights import read_settings_of
     from orchestration.lib.job_runner import prepare_process
     from orchestration.lib.score_replay import score_at
+    from orchestration.lib.scorecard_settings import settings_of
     from orchestration.lib.warehouse import writer_lock
 
     with open_marts(workspace) as con:
@@ -122,7 +122,7 @@ def _explain_at(out: Any, workspace: Workspace, account: str, at: datetime | Non
     with writer_lock(workspace):
         scored = score_at(
             workspace,
-            read_settings_of(workspace),
+            settings_of(workspace),
             found["account_id"],
             moments,
             say=lambda text: click.echo(text, err=True),

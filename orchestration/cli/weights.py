@@ -13,13 +13,13 @@ from rich.markup import escape
 from orchestration.cli import screens
 from orchestration.lib.errors import UserError
 from orchestration.lib.job_runner import prepare_process
+from orchestration.lib.scorecard_settings import settings_of
 from orchestration.lib.workspace import Workspace
 
 if TYPE_CHECKING:
     from ml.card import Card, CardBand
     from orchestration.lib.card_store import StoredCard
     from orchestration.lib.preview import Preview
-    from orchestration.lib.scorecard_settings import ScorecardSettings
     from orchestration.lib.versions import Change, Tuned
 
 _note = click.option("--note", required=True, help="The reason; it stays with the version for good.")
@@ -200,7 +200,7 @@ def tune(
 
     if not dry_run and not note.strip():
         raise click.UsageError("--note is required: say why the version is made (or use --dry-run)")
-    settings = read_settings_of(workspace.require())
+    settings = settings_of(workspace.require())
     base = versions.base_version(workspace, version)
     card = versions.card_of(base)
     change = versions.read_change(
@@ -274,7 +274,7 @@ def preview(workspace: Workspace, version: str, segment_by: str | None, top: int
     from orchestration.lib.preview import preview as make_preview
     from orchestration.lib.warehouse import writer_lock
 
-    settings = read_settings_of(workspace.require())
+    settings = settings_of(workspace.require())
     stored = find_card(workspace, version)
     by = segment_by or settings.segments.by
     if by is not None and by not in stored.document["criteria"]:
@@ -372,43 +372,36 @@ def _percent(value: Any) -> str:
     return "-" if value is None or value != value else screens.percent(float(value))
 
 
-@weights.command()
-@click.argument("version")
-@_note
-@click.pass_obj
-def activate(workspace: Workspace, version: str, note: str) -> None:
-    """Score with this version from the next refresh on; the one before is retired."""
-    _decide(workspace, version, "active", note)
+#: Command -> (the state that it decides on, its help).
+_DECISIONS = {
+    "activate": ("active", "Score with this version from the next refresh on; the one before is retired."),
+    "shadow": (
+        "shadow",
+        "Score with this version beside the active one, in score_versions_compared, without deciding anything.",
+    ),
+    "retire": (
+        "retired",
+        "Take a draft or a shadow out of use. The active one cannot be retired: activate another one instead.",
+    ),
+}
 
 
-@weights.command()
-@click.argument("version")
-@_note
-@click.pass_obj
-def shadow(workspace: Workspace, version: str, note: str) -> None:
-    """Score with this version beside the active one, in score_versions_compared, without deciding anything."""
-    _decide(workspace, version, "shadow", note)
+def _decision(name: str, state: str, text: str) -> click.Command:
+    @click.command(name, help=text)
+    @click.argument("version")
+    @_note
+    @click.pass_obj
+    def command(workspace: Workspace, version: str, note: str) -> None:
+        from orchestration.lib.versions import decide
+
+        decide(workspace.require(), version, state, note=note)
+        click.echo(f"{version} is {state} from the next refresh on: scoring refresh")
+
+    return command
 
 
-@weights.command()
-@click.argument("version")
-@_note
-@click.pass_obj
-def retire(workspace: Workspace, version: str, note: str) -> None:
-    """Take a draft or a shadow out of use. The active one cannot be retired: activate another one instead."""
-    from orchestration.lib.card_store import find_card
-
-    if find_card(workspace.require(), version).state == "active":
-        raise UserError(f"scorecard version {version} is active: activate another one instead")
-    _decide(workspace, version, "retired", note)
-
-
-def _decide(workspace: Workspace, version: str, state: str, note: str) -> None:
-    from orchestration.lib.card_store import set_state
-    from orchestration.lib.training import author
-
-    set_state(workspace.require(), version, state, author=author(), note=note)
-    click.echo(f"{version} is {state} from the next refresh on: scoring refresh")
+for _command in [_decision(name, *said) for name, said in _DECISIONS.items()]:
+    weights.add_command(_command)
 
 
 @weights.command()
@@ -437,7 +430,7 @@ def check_leaks(workspace: Workspace, version: str | None, until: str | None) ->
     from orchestration.lib.versions import base_version, card_of
     from orchestration.lib.warehouse import writer_lock
 
-    settings = read_settings_of(workspace.require())
+    settings = settings_of(workspace.require())
     stored = base_version(workspace, version)
     card = card_of(stored)
     moment = None
@@ -482,7 +475,7 @@ def half_life(workspace: Workspace, criterion: str, days: str | None) -> None:
 
     asked = DAYS if days is None else tuple(_half_life_days(part) for part in days.split(","))
     prepare_process(workspace.require())
-    settings = read_settings_of(workspace)
+    settings = settings_of(workspace)
     with writer_lock(workspace):
         found = fit_half_life(workspace, settings, base_version(workspace, None), criterion, days=asked, say=_say)
     out = screens.console()
@@ -540,7 +533,7 @@ def import_file(workspace: Workspace, file: Path, base: str | None, note: str) -
     """Land an exported version as a new draft: a whole one (.json), or points that you edited (.csv)."""
     from orchestration.lib.versions import base_version, card_of, import_version
 
-    settings = read_settings_of(workspace.require())
+    settings = settings_of(workspace.require())
     is_table = file.suffix.lower() == ".csv"
     stored = base_version(workspace, base) if is_table else None
     tuned = import_version(workspace, settings, file, base=stored, note=note)
@@ -567,16 +560,6 @@ def card(workspace: Workspace, version: str | None, output: Path | None) -> None
         stored, history=stored_cards(workspace), path=output or Path(f"scorecard-{stored.version}.html")
     )
     click.echo(f"Model card of {stored.version}: {path}")
-
-
-def read_settings_of(workspace: Workspace) -> ScorecardSettings:
-    """The workspace's scorecard.yml, checked."""
-    from orchestration.lib.contracts import load_contracts
-    from orchestration.lib.scorecard_settings import read_scorecard_settings
-    from orchestration.lib.signals import known_signals
-    from orchestration.lib.workspace import SOURCE_CONTRACTS
-
-    return read_scorecard_settings(workspace.scorecard_file, known_signals(load_contracts(SOURCE_CONTRACTS)))
 
 
 def _say(text: str) -> None:

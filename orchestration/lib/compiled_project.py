@@ -132,6 +132,14 @@ class CompiledProject:
                 waiting.extend(self.models[name].depends_on)
         return self.select(*wanted)
 
+    def between(self, first: str, *last: str) -> list[CompiledModel]:
+        """The models that are made from `first` and that `last` are made from, `last` included, in the order of building."""
+        made_from = {first}
+        for model in self.models.values():  # each stands after those that it reads
+            if not made_from.isdisjoint(model.depends_on):
+                made_from.add(model.name)
+        return [model for model in self.upstream_of(*last) if model.name in made_from - {first}]
+
     def step(self, *, after_the_card: bool) -> list[CompiledModel]:
         """The models of one of the two steps of a refresh."""
         return [model for model in self.models.values() if model.is_after_the_card == after_the_card]

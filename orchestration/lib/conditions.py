@@ -6,9 +6,9 @@ an expression tree of sqlglot; text of users only ever becomes a literal node. N
 files: whoever has a condition calls `check_condition` or `compile_condition`. Nothing is read or run but a regular expression, to
 see whether it is one.
 
-The expression stands over one row `subject` (account_id, moment_at, known_at): what happened after `moment_at`, or was not known at
-`known_at`, is not seen. Every rule is true or false, never null: a missing value fulfils no comparison, also not `!=`; `null` asks
-for it, and `not` around a group turns what is false into true.
+The expression stands over one row `subject` (account_id, moment_at, known_at; of a contact also contact_id): what happened
+after `moment_at`, or was not known at `known_at`, is not seen. Every rule is true or false, never null: a missing value fulfils
+no comparison, also not `!=`; `null` asks for it, and `not` around a group turns what is false into true.
 """
 
 from __future__ import annotations
@@ -133,12 +133,16 @@ class Field:
 
 @dataclass(frozen=True)
 class Elements:
-    """Things that an account has many of, with the fields of each: a rule asks how many fulfil a group."""
+    """Things that a subject has many of, with the fields of each: a rule asks how many fulfil a group.
+
+    `key`: the column of the relation, and of the subject, that says whose they are.
+    """
 
     name: str
     relation: str
     fields: Mapping[str, Field]
     is_timed: bool = False
+    key: str = "account_id"
 
 
 @dataclass(frozen=True)
@@ -150,11 +154,13 @@ class Catalogue:
     fields : of the account, by name; a column of the user's own is `custom.<column>` and stands not here.
     elements : contacts and touchpoints.
     segments : saved conditions, by name; the field `segment` stands for them.
+    of_segments : what saved conditions can ask; None = the same.
     """
 
     fields: Mapping[str, Field]
     elements: Mapping[str, Elements]
     segments: Mapping[str, Any] = field(default_factory=dict)
+    of_segments: Catalogue | None = None
 
     def describe(self) -> list[dict[str, Any]]:
         """One row per field, for screens and web query builders: name, type, operators, values."""
@@ -235,6 +241,20 @@ def condition_catalogue(contracts: Mapping[str, Contract], segments: Mapping[str
             ),
         },
         segments=dict(segments or {}),
+    )
+
+
+def contact_catalogue(accounts: Catalogue) -> Catalogue:
+    """What a condition on a contact can ask: `contact.<field>` of its own, its own touchpoints, and all else of its account.
+
+    The subject has a contact_id too. A saved condition stays one on the account, with the account's touchpoints.
+    """
+    own = {f"contact.{name}": known for name, known in accounts.elements["contacts"].fields.items()}
+    return Catalogue(
+        fields={**{name: replace(known, name=name) for name, known in own.items()}, **accounts.fields},
+        elements={**accounts.elements, "touchpoints": replace(accounts.elements["touchpoints"], key="contact_id")},
+        segments=accounts.segments,
+        of_segments=accounts,
     )
 
 
@@ -359,6 +379,25 @@ def accounts_now() -> exp.Expression:
             exp.alias_(_column("refresh", "as_of_at"), "known_at"),
         )
         .from_(_table("intermediate.int_accounts", "accounts"))
+        .join(_table("settings.refresh", "refresh"), join_type="cross")
+        .subquery(SUBJECT)
+    )
+
+
+def contacts_now() -> exp.Expression:
+    """Every contact as a subject with its account, if it has one, at the refresh's moment."""
+    from sqlglot import exp
+
+    same = _equals(_column("contacts", "contact_id"), _column("spine", "contact_id"))
+    return (
+        exp.select(
+            _column("contacts", "contact_id"),
+            _column("spine", "account_id"),
+            exp.alias_(_column("refresh", "as_of_at"), "moment_at"),
+            exp.alias_(_column("refresh", "as_of_at"), "known_at"),
+        )
+        .from_(_table("intermediate.int_contacts", "contacts"))
+        .join(_table("intermediate.int_spine__contacts", "spine"), on=same, join_type="left")
         .join(_table("settings.refresh", "refresh"), join_type="cross")
         .subquery(SUBJECT)
     )
@@ -624,9 +663,11 @@ class _Checker:
             elif name in self.open_segments:
                 self.fail(where, f"segments ask for each other in a circle: {' -> '.join((*self.open_segments, name))}")
             else:
-                before, self.open_segments = self.open_segments, (*self.open_segments, name)
+                before = self.catalogue, self.open_segments
+                self.open_segments = (*self.open_segments, name)
+                self.catalogue = self.catalogue.of_segments or self.catalogue
                 trees.append(self.group(self.catalogue.segments[name], f"segment {name}", None, depth + 1))
-                self.open_segments = before
+                self.catalogue, self.open_segments = before
         if len(trees) < len(names) or any(tree is None for tree in trees):
             return None
         return Group(where, "or", operator in ("!=", "notIn"), tuple(tree for tree in trees if tree is not None))
@@ -782,7 +823,8 @@ def _matching_expression(node: Matching) -> exp.Expression:
 
     alias = node.elements.name
     source = _table(node.elements.relation, alias)
-    conditions: list[Any] = [_equals(_column(alias, "account_id"), _column(SUBJECT, "account_id"))]
+    key = node.elements.key
+    conditions: list[Any] = [_equals(_column(alias, key), _column(SUBJECT, key))]
     if node.elements.is_timed:
         conditions += [
             exp.LTE(this=_column(alias, "occurred_at"), expression=_column(SUBJECT, "moment_at")),

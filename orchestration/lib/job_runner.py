@@ -21,7 +21,7 @@ from orchestration.lib.workspace import Workspace
 class JobOutcome:
     """How a run ended.
 
-    `errors` are the causes of failed steps; `blocked` the tables that broke their contract while the rest went on.
+    `errors` are the causes of failed steps; `blocked` says which tables and files broke their rules while the rest went on.
     """
 
     run_id: str
@@ -87,8 +87,10 @@ def run_job(
     for event in result.all_events:
         if event.event_type_value == "ASSET_CHECK_EVALUATION":
             evaluation: Any = event.event_specific_data
-            if not evaluation.passed and evaluation.asset_key.path[0] == "raw":
-                blocked.append(f"{evaluation.asset_key.path[-1]}: {evaluation.description}")
+            # Checks that only warn are the business of the model's health.
+            if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
+                reasons = (evaluation.description or evaluation.check_name).split("\n")
+                blocked += [f"{evaluation.asset_key.path[-1]}: {reason}" for reason in reasons]
     return JobOutcome(
         run_id=result.run_id,
         success=result.success,

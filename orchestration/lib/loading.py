@@ -12,8 +12,8 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from orchestration.lib.ingest_reading import OpenedFile, UnreadableFileError, op
 from orchestration.lib.landing import LandedFile, Notice, landed_files
 from orchestration.lib.sources import TableSource, resolve_header
 from orchestration.lib.validation import RuleChecker, RuleError
+from orchestration.lib.warehouse import transaction
 from orchestration.lib.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ def _reset(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     """Make a table empty and forget its files, all at once: whatever happens later, the rest is loaded
     again.
     """
-    with _transaction(con):
+    with transaction(con):
         for schema, table, columns in (
             ("raw", contract.name, _raw_columns(contract)),
             ("raw", f"{contract.name}__custom", CUSTOM_COLUMNS),
@@ -228,7 +229,7 @@ def write_notices(con: duckdb.DuckDBPyConnection, notices: tuple[Notice, ...]) -
     """Replace `load.notices` by those of the last collection."""
     con.execute("create schema if not exists load")
     _create(con, "load", "notices", NOTICE_COLUMNS)
-    with _transaction(con):
+    with transaction(con):
         con.execute("delete from load.notices")
         for notice in notices:
             row = [notice.source_table, notice.original_name, notice.status, notice.message]
@@ -792,14 +793,3 @@ def _describe(table: str, landed: LandedFile, outcome: _Outcome) -> str:
             parts.append(f"{outcome.quarantined:,} quarantined")
         return f"{table}: {landed.original_name}: {', '.join(parts)}"
     return f"{table}: {landed.original_name}: {outcome.status.replace('_', ' ')}: {outcome.message}"
-
-
-@contextmanager
-def _transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    con.execute("begin")
-    try:
-        yield
-    except BaseException:
-        con.execute("rollback")
-        raise
-    con.execute("commit")

@@ -68,3 +68,17 @@ def find_account(connection: duckdb.DuckDBPyConnection, text: str) -> dict[str, 
             f"{text!r} fits more than one account: {names}{', ...' if len(found) > 10 else ''}. Give the id"
         )
     return found[0]
+
+
+def find_contact(connection: duckdb.DuckDBPyConnection, contact_id: str) -> dict[str, Any]:
+    """The contact with this id.
+
+    Raises
+    ------
+    UserError
+        There is none.
+    """
+    found = rows(connection, "select * from scored_contacts where contact_id = ?", [contact_id])
+    if not found:
+        raise UserError(f"no contact has the id {contact_id!r}")
+    return found[0]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -19,48 +18,51 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import duckdb
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
 
+from orchestration.lib.condition_files import (
+    Refusal,
+    check_conditions,
+    condition_files,
+    ensure_relations,
+    read_definition,
+    read_each,
+    replace_matches,
+    runnable,
+)
 from orchestration.lib.conditions import (
-    DIALECT,
-    RELATIONS,
     SUBJECT,
     Catalogue,
-    ConditionError,
     Group,
     Node,
     accounts_now,
     attributes_of,
-    check_condition,
     condition_catalogue,
+    contact_catalogue,
+    contacts_now,
     expression_of,
 )
 from orchestration.lib.contracts import load_contracts
 from orchestration.lib.documents import land_document, landed_documents
-from orchestration.lib.errors import UserError
 from orchestration.lib.landing import landing_file
 from orchestration.lib.ledger import COLUMNS, TABLE
-from orchestration.lib.settings_file import SettingsError, read_settings, read_yaml_with_lines
+from orchestration.lib.settings_file import SettingsError
 from orchestration.lib.settings_tables import RULE_TABLES
-from orchestration.lib.warehouse import drop_relation
+from orchestration.lib.warehouse import transaction
 from orchestration.lib.workspace import SOURCE_CONTRACTS, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlglot import exp
 
 RULES = "scoring/rules"
 BEGINNING, END = datetime(1900, 1, 1), datetime(9999, 12, 31)
 DUE = "intermediate.int_rules__due"
-#: A period of days is counted from here, a Monday, so that seven days are a week.
-SLOTS_BEGIN = date(2000, 1, 3)
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class Period(_Strict):
-    """At most once in each period of so many days."""
+class DaysApart(_Strict):
+    """Not again within so many days: from one firing to the next there are that many at least."""
 
     once_per_days: Annotated[StrictInt, Field(ge=1, le=3650)]
 
@@ -89,6 +91,7 @@ class Definition(_Strict):
 
     title: Annotated[StrictStr, Field(min_length=1, max_length=200)]
     description: StrictStr = ""
+    subject: Literal["account", "contact"] = "account"
     operation: Literal["add", "subtract", "set"]
     points: Annotated[StrictInt, Field(ge=0, le=100_000)]
     conditions: dict[str, Any] | None = None
@@ -96,7 +99,7 @@ class Definition(_Strict):
     delay_days: Annotated[StrictInt, Field(ge=0, le=3650)] | None = None
     last_of_series: StrictBool = False
     unless: dict[str, Any] | None = None
-    how_often: Literal["once", "every_event"] | Period = "once"
+    how_often: Literal["once", "every_event"] | DaysApart = "once"
     cap: Annotated[StrictInt, Field(ge=1, le=1_000_000)] | None = None
     active: Active = Active.model_construct()
     effective: Literal["now", "always"] | EffectiveFrom = "now"
@@ -131,6 +134,12 @@ class Rule:
     def definition_hash(self) -> str:
         """Changes exactly when the rule would do something else; a new title or description is no change."""
         said = self.definition.model_dump(mode="json", exclude={"title", "description"})
+        # Left out where it is the account: rules of before there were others are the same rules.
+        if self.definition.subject == "account":
+            del said["subject"]
+        # It once meant periods of the calendar: such a rule does something else now.
+        if isinstance(self.definition.how_often, DaysApart):
+            said["how_often"] = {"days_apart": self.definition.how_often.once_per_days}
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -160,22 +169,9 @@ def rule_catalogue() -> Catalogue:
     return condition_catalogue(load_contracts(SOURCE_CONTRACTS))
 
 
-def read_rules(workspace: Workspace, catalogue: Catalogue) -> tuple[list[Rule], list[str]]:
-    """All rules of the workspace, and what is wrong with those that are refused, one text per broken rule."""
-    rules, problems = [], []
-    for path in rule_files(workspace):
-        try:
-            rule = read_rule(path, catalogue)
-        except UserError as error:
-            problems += str(error).split("\n")
-        else:
-            rules += [rule] if rule is not None else []
-    return rules, problems
-
-
-def rule_files(workspace: Workspace) -> list[Path]:
-    """The files of the folder `rules`, by name."""
-    return sorted(path for path in workspace.rules.glob("*.yml") if not path.name.startswith("."))
+def read_rules(workspace: Workspace, catalogue: Catalogue) -> tuple[list[Rule], list[Refusal]]:
+    """All rules of the workspace, and the files that are refused."""
+    return read_each(workspace.rules, lambda path: read_rule(path, catalogue))
 
 
 def read_rule(path: Path, catalogue: Catalogue) -> Rule | None:
@@ -186,18 +182,14 @@ def read_rule(path: Path, catalogue: Catalogue) -> Rule | None:
     SettingsError
         With the file, the field, the rule and the value of each problem.
     """
-    if read_yaml_with_lines(path)[0] is None:
+    definition = read_definition(path, Definition)
+    if definition is None:
         return None
-    definition = read_settings(path, Definition)
-    problems: list[str] = []
-    trees: dict[str, Group | None] = {}
-    for name, of in (("conditions", None), ("event", "touchpoints"), ("unless", None)):
-        document = getattr(definition, name)
-        try:
-            trees[name] = check_condition(document, catalogue, of=of, where=name) if document is not None else None
-        except ConditionError as error:
-            problems += [f"{path}: {problem}" for problem in error.problems]
-    event = trees.get("event")
+    if definition.subject == "contact":
+        catalogue = contact_catalogue(catalogue)
+    documents = {name: getattr(definition, name) for name in ("conditions", "event", "unless")}
+    trees, problems = check_conditions(path, documents, catalogue, of={"event": "touchpoints"})
+    event = trees["event"]
     if event is not None and _asks_age(event):
         problems.append(f"{path}: event: an event has no days_ago, it is the moment itself; put it under conditions")
     if problems:
@@ -231,7 +223,7 @@ def land_versions(workspace: Workspace, rules: Sequence[Rule], as_of_at: datetim
             _land(workspace, last)
         versions[rule.rule_id] = _version(last)
     # Also a file that is refused still stands for its rule: only one that is not there takes it away.
-    there = {path.stem for path in rule_files(workspace)}
+    there = {path.stem for path in condition_files(workspace.rules)}
     for rule_id, history in found.items():
         if rule_id not in there and history[-1]["definition_hash"] is not None:
             _land(workspace, {"rule_id": rule_id, "definition_hash": None, "seen_at": as_of_at.isoformat()})
@@ -299,31 +291,29 @@ def _landed_versions(workspace: Workspace) -> dict[str, list[dict[str, Any]]]:
 
 def prepare_rules(
     con: duckdb.DuckDBPyConnection, workspace: Workspace, as_of_at: datetime, catalogue: Catalogue
-) -> tuple[int, list[str]]:
-    """Make the rules of the workspace run at this refresh. Returns how many do, and what is wrong with the others.
+) -> tuple[int, list[Refusal]]:
+    """Make the rules of the workspace run at this refresh. Returns how many do, and the files that are refused.
 
     A refresh of an earlier moment than that of the last firing or change looks back: no rule runs in it, because nothing new may
     happen in the past.
     """
-    rules, problems = read_rules(workspace, catalogue)
+    rules, refused = read_rules(workspace, catalogue)
     last = con.execute(
         f"select max(coalesce(recorded_at, occurred_at)) from raw.{TABLE} where rule_id is not null"
     ).fetchall()
     looks_back = as_of_at < max(last[0][0] or BEGINNING, last_change_at(workspace))
     if looks_back:
         write_rules(con, [], {}, as_of_at)
-        return 0, problems
+        return 0, refused
     ensure_relations(con)
-    running = []
-    for rule in rules:
-        try:
-            con.execute(f"explain {matches_of(rule, BEGINNING).sql(dialect=DIALECT)}")
-        except duckdb.Error as error:
-            problems.append(f"{workspace.rules / rule.rule_id}.yml: the warehouse cannot run it: {error}")
-        else:
-            running.append(rule)
+    running, cannot_run = runnable(
+        con,
+        rules,
+        lambda rule: workspace.rules / f"{rule.rule_id}.yml",
+        lambda rule: matches_of(rule, BEGINNING),
+    )
     write_rules(con, running, land_versions(workspace, running, as_of_at), as_of_at)
-    return len(running), problems
+    return len(running), [*refused, *cannot_run]
 
 
 def write_rules(
@@ -341,14 +331,9 @@ def write_rules(
     versions : of each rule, by its name
     in_transaction : the caller has begun a transaction, and commits or rolls back itself
     """
-    from sqlglot import exp
-
     queries = [matches_of(rule, versions[rule.rule_id].effective_at) for rule in rules]
-    matches: Any = queries[0] if queries else _no_matches()
-    for query in queries[1:]:
-        matches = exp.union(matches, query, distinct=False)
     attributes = sorted({name for rule in rules for tree in rule.trees for name in attributes_of(tree)})
-    with _transaction(con, in_transaction):
+    with transaction(con, is_open=in_transaction):
         con.execute("create schema if not exists settings")
         for name in ("rules", "condition_attributes"):
             con.execute(f"create or replace table settings.{name} ({RULE_TABLES[name]})")
@@ -357,13 +342,12 @@ def write_rules(
             con.execute(f"insert into settings.rules values ({', '.join('?' * len(row))})", row)
         for name in attributes:
             con.execute("insert into settings.condition_attributes values (?)", [name])
-        drop_relation(con, "settings", "rule_matches")
-        con.execute(f"create view settings.rule_matches as {matches.sql(dialect=DIALECT)}")
+        replace_matches(con, "rule_matches", RULE_TABLES["rule_matches"], queries)
 
 
 def _row(rule: Rule, version: RuleVersion) -> list[Any]:
     said = rule.definition
-    frequency = "per_period" if isinstance(said.how_often, Period) else said.how_often
+    frequency = "days_apart" if isinstance(said.how_often, DaysApart) else said.how_often
     return [
         rule.rule_id,
         version.rule_version,
@@ -372,7 +356,7 @@ def _row(rule: Rule, version: RuleVersion) -> list[Any]:
         said.operation,
         said.points,
         frequency,
-        said.how_often.once_per_days if isinstance(said.how_often, Period) else None,
+        said.how_often.once_per_days if isinstance(said.how_often, DaysApart) else None,
         said.cap,
         _moment(said.active.since) if said.active.since is not None else BEGINNING,
         _moment(said.active.until) if said.active.until is not None else END,
@@ -381,29 +365,8 @@ def _row(rule: Rule, version: RuleVersion) -> list[Any]:
         said.delay_days is not None or said.last_of_series,
         version.seen_at,
         said.expires_after_days,
+        said.subject,
     ]
-
-
-def ensure_relations(con: duckdb.DuckDBPyConnection) -> None:
-    """Make the relations that conditions read, empty, where dbt has not built them yet in the shape that they need.
-
-    The view of the matches is made before dbt runs, and a view needs something to stand on. dbt replaces all of them in
-    the same refresh.
-    """
-    for name, columns in RELATIONS.items():
-        schema, table = name.split(".")
-        needed = {column.split()[0] for column in columns.split(", ")}
-        there = {
-            column
-            for (column,) in con.execute(
-                "select column_name from information_schema.columns where table_schema = ? and table_name = ?",
-                [schema, table],
-            ).fetchall()
-        }
-        if not needed <= there:
-            con.execute(f"create schema if not exists {schema}")
-            drop_relation(con, schema, table)
-            con.execute(f"create table {schema}.{table} ({columns})")
 
 
 def land_firings(con: duckdb.DuckDBPyConnection, workspace: Workspace, as_of_at: datetime) -> int:
@@ -425,7 +388,7 @@ def land_firings(con: duckdb.DuckDBPyConnection, workspace: Workspace, as_of_at:
 
 
 def matches_of(rule: Rule, known_since: datetime) -> exp.Expression:
-    """The accounts and events that a rule holds for, as rows of `settings.rule_matches`.
+    """The accounts or contacts, and their events, that a rule holds for, as rows of `settings.rule_matches`.
 
     Without an event the moment is the refresh's. With one it is the event's, or so many days later; what was known by then, or
     when the event became known, decides.
@@ -440,8 +403,9 @@ def matches_of(rule: Rule, known_since: datetime) -> exp.Expression:
         return exp.column(name, table=SUBJECT)
 
     conditions: list[Any] = []
+    subject_id = f"{rule.definition.subject}_id"
     if rule.event is None:
-        source: Any = accounts_now()
+        source: Any = contacts_now() if rule.definition.subject == "contact" else accounts_now()
         trigger: Any = exp.Literal.string("")
         signal: Any = exp.cast(exp.null(), "varchar")
     else:
@@ -452,8 +416,10 @@ def matches_of(rule: Rule, known_since: datetime) -> exp.Expression:
             exp.LTE(this=subject("known_at"), expression=as_of),
             exp.Exists(
                 this=exp.select(exp.Literal.number(1))
-                .from_(exp.alias_(exp.table_("int_accounts", db="intermediate"), "accounts", table=True))
-                .where(exp.EQ(this=exp.column("account_id", table="accounts"), expression=subject("account_id")))
+                .from_(
+                    exp.alias_(exp.table_(f"int_{rule.definition.subject}s", db="intermediate"), "known", table=True)
+                )
+                .where(exp.EQ(this=exp.column(subject_id, table="known"), expression=subject(subject_id)))
             ),
         ]
         if rule.definition.effective == "now" and known_since > BEGINNING:
@@ -467,7 +433,11 @@ def matches_of(rule: Rule, known_since: datetime) -> exp.Expression:
     return (
         exp.select(
             exp.alias_(exp.Literal.string(rule.rule_id), "rule_id"),
-            exp.alias_(subject("account_id"), "account_id"),
+            # Whose points these are: the other one of the two is no part of it.
+            *(
+                exp.alias_(subject(name) if name == subject_id else exp.cast(exp.null(), "varchar"), name)
+                for name in ("account_id", "contact_id")
+            ),
             exp.alias_(trigger, "trigger_id"),
             exp.alias_(signal, "signal"),
             exp.alias_(subject("moment_at"), "occurred_at"),
@@ -537,13 +507,6 @@ def _later_in_series() -> Any:
     )
 
 
-def _no_matches() -> Any:
-    from sqlglot import exp
-
-    columns = [column.split() for column in RULE_TABLES["rule_matches"].split(", ")]
-    return exp.select(*(exp.alias_(exp.cast(exp.null(), kind), name) for name, kind in columns)).where(exp.false())
-
-
 def _timestamp(moment: datetime) -> Any:
     from sqlglot import exp
 
@@ -556,17 +519,3 @@ def _moment(value: datetime | date) -> datetime:
     if value.tzinfo is not None:
         value = (value - (value.utcoffset() or timedelta())).replace(tzinfo=None)
     return value
-
-
-@contextmanager
-def _transaction(con: duckdb.DuckDBPyConnection, is_open: bool) -> Iterator[None]:
-    if is_open:
-        yield
-        return
-    con.execute("begin")
-    try:
-        yield
-        con.execute("commit")
-    except BaseException:
-        con.execute("rollback")
-        raise

@@ -27,7 +27,10 @@ from pydantic import (
     model_validator,
 )
 
+from orchestration.lib.contracts import load_contracts
 from orchestration.lib.settings_file import Location, SettingsError, line_of, read_settings, read_yaml_with_lines
+from orchestration.lib.signals import known_signals
+from orchestration.lib.workspace import SOURCE_CONTRACTS, Workspace
 
 GRADES = ("A", "B", "C", "D")
 LEVELS = ("1", "2", "3", "4")
@@ -621,6 +624,11 @@ def fitted_criteria(settings: ScorecardSettings) -> dict[str, Criterion]:
     """The criteria that a fit uses: all, but for those on a protected attribute unless `protected: use` is true."""
     left_out = () if settings.protected.use else protected_criteria(settings)
     return {name: criterion for name, criterion in settings.criteria.items() if name not in left_out}
+
+
+def settings_of(workspace: Workspace) -> ScorecardSettings:
+    """The workspace's `scorecard.yml`, checked against the signals of this project's contracts: see `read_scorecard_settings`."""
+    return read_scorecard_settings(workspace.scorecard_file, known_signals(load_contracts(SOURCE_CONTRACTS)))
 
 
 def read_scorecard_settings(path: Path, signals: Iterable[str]) -> ScorecardSettings:

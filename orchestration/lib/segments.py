@@ -19,13 +19,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import duckdb
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
+from orchestration.lib.condition_files import (
+    Refusal,
+    check_conditions,
+    ensure_relations,
+    read_definition,
+    read_each,
+    replace_matches,
+    runnable,
+)
 from orchestration.lib.conditions import (
-    DIALECT,
     Catalogue,
-    ConditionError,
     Group,
     attributes_of,
-    check_condition,
     condition_catalogue,
     expression_of,
     select_accounts,
@@ -33,10 +39,9 @@ from orchestration.lib.conditions import (
 from orchestration.lib.contracts import load_contracts
 from orchestration.lib.errors import UserError
 from orchestration.lib.landing import landing_file
-from orchestration.lib.rules import ensure_relations
-from orchestration.lib.settings_file import SettingsError, read_settings, read_yaml_with_lines
+from orchestration.lib.settings_file import SettingsError
 from orchestration.lib.settings_tables import SEGMENT_TABLES
-from orchestration.lib.warehouse import drop_relation
+from orchestration.lib.warehouse import transaction
 from orchestration.lib.workspace import SOURCE_CONTRACTS, Workspace
 
 if TYPE_CHECKING:
@@ -79,34 +84,17 @@ class Segment:
 # --------------------------------------------------------------------------- files
 
 
-def segment_files(workspace: Workspace) -> list[Path]:
-    """The files of the folder `segments`, by name."""
-    return sorted(path for path in workspace.segments.glob("*.yml") if not path.name.startswith("."))
-
-
 def segment_catalogue(workspace: Workspace) -> Catalogue:
     """The fields of conditions, with the saved segments among them; files that cannot be read are left out."""
-    documents = {}
-    for path in segment_files(workspace):
-        try:
-            if read_yaml_with_lines(path)[0] is not None:
-                documents[path.stem] = read_settings(path, Definition).conditions
-        except UserError:
-            continue  # told by `read_segments`; whoever asks for it hears that there is no such segment
+    # What is left out is told by `read_segments`; whoever asks for it hears that there is no such segment.
+    found, _ = read_each(workspace.segments, _definition)
+    documents = {name: definition.conditions for name, definition in found}
     return condition_catalogue(load_contracts(SOURCE_CONTRACTS), documents)
 
 
-def read_segments(workspace: Workspace, catalogue: Catalogue) -> tuple[list[Segment], list[str]]:
-    """All segments, and what is wrong with those that are refused, one text per broken rule."""
-    segments, problems = [], []
-    for path in segment_files(workspace):
-        try:
-            segment = read_segment(path, catalogue)
-        except UserError as error:
-            problems += str(error).split("\n")
-        else:
-            segments += [segment] if segment is not None else []
-    return segments, problems
+def read_segments(workspace: Workspace, catalogue: Catalogue) -> tuple[list[Segment], list[Refusal]]:
+    """All segments, and the files that are refused."""
+    return read_each(workspace.segments, lambda path: read_segment(path, catalogue))
 
 
 def read_segment(path: Path, catalogue: Catalogue) -> Segment | None:
@@ -117,37 +105,38 @@ def read_segment(path: Path, catalogue: Catalogue) -> Segment | None:
     SettingsError
         With the file, the field, the rule and the value of each problem.
     """
-    if read_yaml_with_lines(path)[0] is None:
+    read = _definition(path)
+    if read is None:
         return None
-    definition = read_settings(path, Definition)
-    try:
-        condition = check_condition(definition.conditions, catalogue)
-    except ConditionError as error:
-        raise SettingsError([f"{path}: {problem}" for problem in error.problems]) from error
-    return Segment(path.stem, definition, condition)
+    name, definition = read
+    trees, problems = check_conditions(path, {"conditions": definition.conditions}, catalogue)
+    condition = trees["conditions"]
+    if condition is None:
+        raise SettingsError(problems)
+    return Segment(name, definition, condition)
+
+
+def _definition(path: Path) -> tuple[str, Definition] | None:
+    definition = read_definition(path, Definition)
+    return None if definition is None else (path.stem, definition)
 
 
 # --------------------------------------------------------------------------- what a refresh does with them
 
 
-def prepare_segments(con: duckdb.DuckDBPyConnection, workspace: Workspace, as_of_at: datetime) -> tuple[int, list[str]]:
-    """Make the segments run at this refresh. Returns how many do, and what is wrong with the others.
+def prepare_segments(
+    con: duckdb.DuckDBPyConnection, workspace: Workspace, as_of_at: datetime
+) -> tuple[int, list[Refusal]]:
+    """Make the segments run at this refresh. Returns how many do, and the files that are refused.
 
     A refresh of an earlier moment than that of the last change looks back: nobody enters or leaves in the past.
     """
-    segments, problems = read_segments(workspace, segment_catalogue(workspace))
+    segments, refused = read_segments(workspace, segment_catalogue(workspace))
     ensure_relations(con)
-    running = []
-    for segment in segments:
-        try:
-            con.execute(f"explain {_matches(segment).sql(dialect=DIALECT)}")
-        except duckdb.Error as error:
-            problems.append(f"{workspace.segments / segment.name}.yml: the warehouse cannot run it: {error}")
-        else:
-            running.append(segment)
+    running, cannot_run = runnable(con, segments, lambda segment: workspace.segments / f"{segment.name}.yml", _matches)
     last = con.execute(f"select max(changed_at) from raw.{CHANGES}").fetchall()[0][0]
     write_segments(con, running, is_looking_back=last is not None and as_of_at <= last)
-    return len(running), problems
+    return len(running), [*refused, *cannot_run]
 
 
 def write_segments(con: duckdb.DuckDBPyConnection, segments: Sequence[Segment], *, is_looking_back: bool) -> None:
@@ -155,13 +144,7 @@ def write_segments(con: duckdb.DuckDBPyConnection, segments: Sequence[Segment], 
 
     The attributes that the conditions read are asked for, beside those that rules asked for.
     """
-    from sqlglot import exp
-
-    matches: Any = _no_matches()
-    for segment in segments:
-        matches = exp.union(matches, _matches(segment), distinct=False)
-    con.execute("begin")
-    try:
+    with transaction(con):
         con.execute("create schema if not exists settings")
         con.execute(f"create or replace table settings.segments ({SEGMENT_TABLES['segments']})")
         con.execute(f"create or replace table settings.segment_clock ({SEGMENT_TABLES['segment_clock']})")
@@ -178,12 +161,9 @@ def write_segments(con: duckdb.DuckDBPyConnection, segments: Sequence[Segment], 
                 "insert into settings.condition_attributes select ? where ? not in (from settings.condition_attributes)",
                 [name, name],
             )
-        drop_relation(con, "settings", "segment_matches")
-        con.execute(f"create view settings.segment_matches as {matches.sql(dialect=DIALECT)}")
-        con.execute("commit")
-    except BaseException:
-        con.execute("rollback")
-        raise
+        replace_matches(
+            con, "segment_matches", SEGMENT_TABLES["segment_matches"], [_matches(segment) for segment in segments]
+        )
 
 
 def _matches(segment: Segment) -> Any:
@@ -191,13 +171,6 @@ def _matches(segment: Segment) -> Any:
 
     found: Any = select_accounts(expression_of(segment.condition))
     return found.select(exp.alias_(exp.Literal.string(segment.name), "segment"))
-
-
-def _no_matches() -> Any:
-    from sqlglot import exp
-
-    columns = [column.split() for column in SEGMENT_TABLES["segment_matches"].split(", ")]
-    return exp.select(*(exp.alias_(exp.cast(exp.null(), kind), name) for name, kind in columns)).where(exp.false())
 
 
 def land_changes(con: duckdb.DuckDBPyConnection, workspace: Workspace, as_of_at: datetime) -> int:

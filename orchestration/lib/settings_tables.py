@@ -18,6 +18,7 @@ import duckdb
 from orchestration.lib.bot_agents import known_bot_agents
 from orchestration.lib.card_store import StoredCard
 from orchestration.lib.scorecard_settings import CELLS, ScorecardSettings, criterion_key
+from orchestration.lib.warehouse import transaction
 
 #: Without a window touchpoints of a hundred years count; without a cap, more than anybody can do.
 NO_WINDOW_DAYS = 36_500
@@ -56,9 +57,10 @@ CARD_TABLES = {
 #: Written by `rules`, on its own: a change of the card leaves the rules as they are.
 RULE_TABLES = {
     "rules": "rule_id varchar, rule_version varchar, title varchar, note varchar, operation varchar, points bigint, "
-    "frequency varchar, period_days integer, cap_points bigint, active_from_at timestamp, active_to_at timestamp, "
-    "effective_at timestamp, is_retroactive boolean, is_automation boolean, seen_at timestamp, expires_after_days integer",
-    "rule_matches": "rule_id varchar, account_id varchar, trigger_id varchar, signal varchar, occurred_at timestamp, "
+    "frequency varchar, days_apart integer, cap_points bigint, active_from_at timestamp, active_to_at timestamp, "
+    "effective_at timestamp, is_retroactive boolean, is_automation boolean, seen_at timestamp, expires_after_days integer, "
+    "subject_kind varchar",
+    "rule_matches": "rule_id varchar, account_id varchar, contact_id varchar, trigger_id varchar, signal varchar, occurred_at timestamp, "
     "known_at timestamp",
     "condition_attributes": "attribute varchar",
 }
@@ -69,6 +71,10 @@ SEGMENT_TABLES = {
     "segment_clock": "is_looking_back boolean",
     "segment_matches": "account_id varchar, segment varchar",
 }
+#: Written by `condition_files`, on its own.
+REFUSAL_TABLES = {"refused_files": "folder varchar, file_name varchar, reason varchar"}
+#: What is not scorecard.yml's: a change of it leaves them as they are.
+_OWN = {**RULE_TABLES, **SEGMENT_TABLES, **REFUSAL_TABLES}
 _TABLES = {
     "refresh": "as_of_at timestamp, as_of_date date, currency varchar, is_customer_by_flag boolean, "
     "is_customer_by_won_deal boolean",
@@ -99,8 +105,7 @@ _TABLES = {
     "effort": "hours_per_account decimal(9,2), order_of_work varchar",
     "holdout": "holdout_name varchar, share_pct double, hash_below varchar, since_at timestamp",
     "public_email_domains": "domain varchar, kind varchar",
-    **RULE_TABLES,
-    **SEGMENT_TABLES,
+    **_OWN,
     "bots": "seconds_after_delivery integer, at_once_seconds integer, links_at_once integer, recipients_per_minute integer",
     "bot_agents": "fragment varchar, kind varchar",
     **CARD_TABLES,
@@ -117,7 +122,7 @@ def write_settings(
     *,
     in_transaction: bool = False,
 ) -> None:
-    """Replace the schema `settings`, all of it or nothing. Only the tables of the rules stay, and are made where missing.
+    """Replace the schema `settings`, all of it or nothing. Only the tables of rules and segments stay, and are made where missing.
 
     Parameters
     ----------
@@ -138,9 +143,7 @@ def write_settings(
         rows["scorecard_criteria"] = _found(card, "scorecard_criteria", "criteria")
         rows["scorecard_leaks"] = _found(card, "scorecard_leaks", "leaks")
 
-    if not in_transaction:
-        con.execute("begin")
-    try:
+    with transaction(con, is_open=in_transaction):
         con.execute("create schema if not exists settings")
         there = {
             name
@@ -149,18 +152,12 @@ def write_settings(
             ).fetchall()
         }
         for name, columns in _TABLES.items():
-            if name in {**RULE_TABLES, **SEGMENT_TABLES} and name in there:
+            if name in _OWN and name in there:
                 continue
             con.execute(f"create or replace table settings.{name} ({columns})")
             _insert(con, name, columns, rows[name])
         _insert_public_domains(con)
         _insert_out_of_fold_points(con, card)
-        if not in_transaction:
-            con.execute("commit")
-    except BaseException:
-        if not in_transaction:
-            con.execute("rollback")
-        raise
 
 
 def _add_rules(rows: _Rows, settings: ScorecardSettings, as_of_at: datetime) -> None:

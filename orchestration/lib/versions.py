@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from orchestration.lib.card_exchange import WeightRow, changed_rows, read_weights_file, write_weights_csv
-from orchestration.lib.card_store import StoredCard, active_card, save_card, set_state, version_before_active
+from orchestration.lib.card_store import StoredCard, active_card, find_card, save_card, set_state, version_before_active
 from orchestration.lib.errors import UserError
 from orchestration.lib.scorecard_settings import ScorecardSettings
 from orchestration.lib.training import (
@@ -97,8 +97,6 @@ def base_version(workspace: Workspace, version: str | None) -> StoredCard:
     UserError
         There is no such version, or none is active.
     """
-    from orchestration.lib.card_store import find_card
-
     if version is not None:
         return find_card(workspace, version)
     active = active_card(workspace)
@@ -381,6 +379,19 @@ def with_pins(choices: Choices, rows: Sequence[WeightRow]) -> Choices:
 
 
 # --------------------------------------------------------------------------- live and back
+
+
+def decide(workspace: Workspace, version: str, state: str, *, note: str) -> None:
+    """A person's word that a version becomes active, shadow or retired.
+
+    Raises
+    ------
+    UserError
+        The active version would be retired without another one in its place, or as `card_store.set_state`.
+    """
+    if state == "retired" and find_card(workspace, version).state == "active":
+        raise UserError(f"scorecard version {version} is active: activate another one instead")
+    set_state(workspace, version, state, author=author(), note=note)
 
 
 def rollback(workspace: Workspace, *, note: str) -> tuple[str, str]:

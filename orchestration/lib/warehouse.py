@@ -85,6 +85,21 @@ def is_writer_active(workspace: Workspace) -> bool:
         return True
 
 
+@contextmanager
+def transaction(con: duckdb.DuckDBPyConnection, *, is_open: bool = False) -> Iterator[None]:
+    """All of what happens inside, or nothing. With `is_open` the caller has begun it, and commits or rolls back itself."""
+    if is_open:
+        yield
+        return
+    con.execute("begin")
+    try:
+        yield
+        con.execute("commit")
+    except BaseException:
+        con.execute("rollback")
+        raise
+
+
 def drop_relation(con: duckdb.DuckDBPyConnection, schema: str, name: str) -> None:
     """Drop a table or a view, whichever it is; nothing where there is none."""
     kinds = con.execute(

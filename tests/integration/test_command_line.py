@@ -105,13 +105,31 @@ def test_refresh__with_a_refused_file_publishes_the_rest_and_ends_with_three(dem
     (workspace.inbox / "crm" / "contacts" / "contacts.csv").write_text("Id,Mail\n1,a@b.example\n")
     # Old enough not to count as still being written.
     os.utime(workspace.inbox / "crm" / "contacts" / "contacts.csv", (time.time() - 60, time.time() - 60))
+    rule = "title: t\noperation: add\npoints: 4\nconditions: {rules: [{field: FIELD, operator: '>', value: 1}]}\n"
+    for folder, name, field in (
+        ("rules", "typo", "emploees"),
+        ("rules", "good", "employees"),
+        ("segments", "slip", "citty"),
+    ):
+        text = rule.replace("FIELD", field)
+        if folder == "segments":
+            text = text.replace("operation: add\npoints: 4\n", "")
+        (workspace.home / folder / f"{name}.yml").write_text(text)
     result = run(workspace, "refresh", "--as-of", demo.as_of)
     assert result.exit_code == 3, result.output
     assert "crm__contacts" in result.output
     assert "contact_id" in result.output
     with open_marts(workspace) as con:
         assert rows(con, "select count(*) as n from scored_contacts")[0]["n"] > 1_000
-        assert rows(con, "select status from load_report where file_name = 'contacts.csv'") == [{"status": "refused"}]
+        refused = rows(con, "select * from load_report where status = 'refused' order by source_table")
+        given = rows(con, "select count(*) as n from score_ledger where rule_id = 'good'")[0]["n"]
+    assert given > 100, "the other rules go on"
+    assert [(row["source_table"], row["file_name"]) for row in refused] == [
+        ("crm__contacts", "contacts.csv"), ("rules", "typo.yml"), ("segments", "slip.yml"),
+    ]  # fmt: skip
+    for file, field in (("rules/typo.yml", "emploees"), ("segments/slip.yml", "citty")):
+        assert f"{workspace.home / file}: conditions, rule 1: field '{field}': there is no such field" in result.output
+    assert "did you mean employees?" in refused[1]["message"]
 
 
 def test_report__shows_accounts_matrix_and_forecast(demo: Company) -> None:

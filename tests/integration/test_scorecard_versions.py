@@ -52,8 +52,8 @@ def scored(workspace: Workspace) -> pd.DataFrame:
 def test_preview__is_what_activation_does_and_a_rollback_gives_the_same_marts_again(
     workspace: Workspace, refresh: Callable[..., Any]
 ) -> None:
-    from orchestration.cli.weights import read_settings_of
     from orchestration.lib.preview import preview
+    from orchestration.lib.scorecard_settings import settings_of
     from orchestration.lib.warehouse import writer_lock
 
     before = marts_of(workspace)
@@ -64,7 +64,7 @@ def test_preview__is_what_activation_does_and_a_rollback_gives_the_same_marts_ag
 
     with writer_lock(workspace):
         shown = preview(
-            workspace, read_settings_of(workspace), find_card(workspace, version), segment_by="industry", say=print
+            workspace, settings_of(workspace), find_card(workspace, version), segment_by="industry", say=print
         )
     assert marts_of(workspace) == before, "a preview changes nothing"
 
@@ -218,8 +218,8 @@ def test_automatic_fit__replaces_the_card_only_by_the_figures(workspace: Workspa
 def test_explain_at__is_what_a_refresh_of_that_moment_says_and_points_fade_where_nothing_happens(
     workspace: Workspace,
 ) -> None:
-    from orchestration.cli.weights import read_settings_of
     from orchestration.lib.score_replay import score_at
+    from orchestration.lib.scorecard_settings import settings_of
     from orchestration.lib.warehouse import writer_lock
 
     now = datetime.combine(DEMO_END, datetime.min.time())
@@ -233,9 +233,7 @@ def test_explain_at__is_what_a_refresh_of_that_moment_says_and_points_fade_where
         )
     before = marts_of(workspace)
     with writer_lock(workspace):
-        today, later = score_at(
-            workspace, read_settings_of(workspace), account, [now, now + timedelta(days=400)], say=print
-        )
+        today, later = score_at(workspace, settings_of(workspace), account, [now, now + timedelta(days=400)], say=print)
     assert today.account == published
     assert today.contributions == contributions
     assert sum(row["points"] for row in later.contributions) == later.account["total_points"]

@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 
 from orchestration.lib.compiled_project import CompiledModel
+from orchestration.lib.condition_files import Refusal
 from orchestration.lib.conditions import RELATIONS
 from orchestration.lib.contracts import load_contracts
 from orchestration.lib.dbt_runner import read_project
@@ -47,7 +48,7 @@ class World:
         self.workspace.rules.mkdir(parents=True)
         self.models = models
         self.catalogue = rule_catalogue()
-        self.problems: list[str] = []
+        self.refused: list[Refusal] = []
         self.rebuild()
 
     def rebuild(self) -> None:
@@ -91,6 +92,11 @@ class World:
                 valid_from=datetime(1900, 1, 1), valid_to=datetime(9999, 12, 31),
             )  # fmt: skip
 
+    def contact(self, contact_id: str, account_id: str | None = None, **fields: Any) -> None:
+        self.add("int_contacts", contact_id=contact_id, **fields)
+        if account_id is not None:
+            self.add("int_spine__contacts", contact_id=contact_id, account_id=account_id)
+
     def touch(
         self, key: str, account_id: str | None, signal: str, at: str, *, known: str | None = None, **more: Any
     ) -> None:
@@ -128,7 +134,7 @@ class World:
                 )
         self.con.execute("delete from settings.refresh")
         self.con.execute("insert into settings.refresh values (?, ?)", [moment, moment.date()])
-        self.count, self.problems = prepare_rules(self.con, self.workspace, moment, self.catalogue)
+        self.count, self.refused = prepare_rules(self.con, self.workspace, moment, self.catalogue)
         self.fold()
         land_firings(self.con, self.workspace, moment)
         return self.balances()

@@ -10,6 +10,7 @@ import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlglot import exp
 
 from orchestration.lib.conditions import (
     DIALECT,
@@ -20,6 +21,9 @@ from orchestration.lib.conditions import (
     check_condition,
     compile_condition,
     condition_catalogue,
+    contact_catalogue,
+    contacts_now,
+    expression_of,
     select_accounts,
 )
 from orchestration.lib.contracts import load_contracts
@@ -40,6 +44,15 @@ def catalogue() -> Catalogue:
         load_contracts(SOURCE_CONTRACTS),
         segments={
             "large": large(200),
+            "busy": {
+                "rules": [
+                    {
+                        "field": "touchpoints.pricing_page_view",
+                        "operator": "happened",
+                        "value": {"within_days": 30, "at_least": 2},
+                    }
+                ]
+            },
             "a circle": {"rules": [{"field": "segment", "operator": "=", "value": "a circle"}]},
         },
     )
@@ -85,6 +98,7 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
             ("ada", "Chief Buyer", "purchasing", "c_level", False),
             ("bob", "Engineer", "it", "staff", True),
             ("cyd", None, "it", "vp", False),
+            ("dan", None, None, None, False),
         )
         add(
             "intermediate.int_touchpoints",
@@ -160,6 +174,38 @@ def test_rule__finds_whom_it_should(
     assert found(con, catalogue, {"field": field, "operator": operator, "value": value}) == expected
     inverted = found(con, catalogue, {"field": field, "operator": operator, "value": value}, **{"not": True})
     assert inverted == ALL - expected, "every condition is true or false, never neither"
+
+
+@pytest.mark.parametrize(
+    ("field", "operator", "value", "expected"),
+    [
+        ("contact.seniority", "=", "c_level", {"ada"}),
+        ("contact.job_title", "null", None, {"cyd", "dan"}),
+        ("contact.is_unsubscribed", "=", True, {"bob"}),
+        ("contacts.seniority", "=", "c_level", {"ada", "bob"}),  # somebody of the person's account
+        ("touchpoints.form_submission", "happened", None, {"bob"}),  # the person's own
+        ("touchpoints.pricing_page_view", "happened", {"within_days": 30, "at_least": 2}, set()),
+        ("segment", "=", "busy", {"ada", "bob"}),  # but a segment is of accounts
+        ("employees", "<", 100, {"cyd"}),
+        ("employees", "null", None, {"dan"}),  # of no account
+        ("cell", "=", "A3", {"ada", "bob"}),
+    ],
+)
+def test_contact_rule__asks_the_person_and_of_the_account_the_rest(
+    con: duckdb.DuckDBPyConnection, catalogue: Catalogue, field: str, operator: str, value: Any, expected: set[str]
+) -> None:
+    document = {"rules": [{"field": field, "operator": operator, "value": value}]}
+    condition = expression_of(check_condition(document, contact_catalogue(catalogue)))
+    source: Any = contacts_now()
+    query = exp.select("subject.contact_id").from_(source).where(condition)
+    assert {name for (name,) in con.execute(query.sql(dialect=DIALECT)).fetchall()} == expected
+
+
+def test_account_rule__has_no_person_of_its_own(catalogue: Catalogue) -> None:
+    with pytest.raises(
+        ConditionError, match=r"'contact.seniority': there is no such field; did you mean contacts.seniority"
+    ):
+        check_condition({"rules": [{"field": "contact.seniority", "operator": "=", "value": "vp"}]}, catalogue)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,19 @@ event:
 """
 
 
+KEEN_DIRECTOR = """
+title: Director of a large company who looked at prices twice
+subject: contact
+operation: add
+points: 9
+conditions:
+  rules:
+    - {field: contact.seniority, operator: "=", value: director}
+    - {field: touchpoints.pricing_page_view, operator: happened, value: {within_days: 30, at_least: 2}}
+    - {field: employees, operator: ">=", value: 200}
+"""
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[CompiledModel]:
     return compiled_models(tmp_path_factory.mktemp("compiled") / "workspace")
@@ -193,6 +206,62 @@ def test_change_of_a_rule__holds_from_now_on_or_from_a_date(world: World, effect
     assert world.refresh("2026-03-10T00:00") == {"acme": 9}
 
 
+def test_rule_for_contacts__asks_the_person_and_the_account_and_its_points_are_the_persons(world: World) -> None:
+    world.account("big", employees=500)
+    world.account("small", employees=20)
+    for name, account, seniority in (
+        ("ann", "big", "director"), ("bob", "big", "entry"), ("cem", "big", "director"), ("dee", "small", "director"),
+    ):  # fmt: skip
+        world.contact(name, account, seniority=seniority)
+    # cem saw the prices once; that colleagues did, too, is no doing of cem's.
+    for person, account, count in (("ann", "big", 2), ("bob", "big", 3), ("cem", "big", 1), ("dee", "small", 2)):
+        for number in range(count):
+            at = f"2026-02-2{number}T09:00"
+            world.touch(f"{person}{number}", account, "pricing_page_view", at, contact_id=person)
+    world.rule("keen", KEEN_DIRECTOR)
+    assert world.refresh("2026-03-01T10:00") == {"ann": 9}
+    assert world.ledger("subject_kind", "account_id", "contact_id") == [("contact", None, "ann")]
+    before = world.ledger()
+    world.rebuild()
+    assert world.refresh("2026-03-02T10:00") == {"ann": 9}
+    assert world.ledger() == before
+
+
+def test_rule_for_contacts__fires_on_events_of_people_without_an_account_and_again_for_nobody_after_a_merge(
+    world: World,
+) -> None:
+    world.contact("lone")
+    world.contact("twin")
+    world.rule("views", VIEWS.format(points=3, effective="always") + "subject: contact\ncap: 8\n")
+    for number in range(2):
+        world.touch(f"v{number}", None, "pricing_page_view", f"2026-02-2{number}T09:00", contact_id="lone")
+    world.touch("v2", None, "pricing_page_view", "2026-02-25T09:00", contact_id="twin")
+    world.touch("v3", "acme", "pricing_page_view", "2026-02-26T09:00")  # of nobody in particular
+    assert world.refresh("2026-03-01T10:00") == {"lone": 6, "twin": 3}
+    # twin turns out to be lone: what both have done counts together, and the cap leaves nothing for more.
+    world.con.execute("insert into staging.stg_crm__contact_survivors values ('twin', 'lone')")
+    world.con.execute("update intermediate.int_touchpoints set contact_id = 'lone' where contact_id = 'twin'")
+    world.con.execute("delete from intermediate.int_contacts where contact_id = 'twin'")
+    world.touch("v4", None, "pricing_page_view", "2026-03-02T09:00", contact_id="lone")
+    assert world.refresh("2026-03-03T10:00") == {"lone": 9}
+
+
+def test_rule__that_changes_whose_points_it_gives_takes_the_others_back_when_it_looks_back(world: World) -> None:
+    world.account("acme")
+    world.contact("acme", "acme")  # keys of accounts and contacts are two worlds
+    world.touch("v1", "acme", "pricing_page_view", "2026-02-25T09:00", contact_id="acme")
+    once = VIEWS.format(points=3, effective="always").replace("every_event", "once")
+    world.rule("views", once)
+    world.refresh("2026-03-01T10:00")
+    world.rule("views", once + "subject: contact\n")
+    world.refresh("2026-03-02T10:00")
+    balances = "select subject_kind, points from intermediate.int_adjustments__balances order by 1"
+    assert world.con.execute(balances).fetchall() == [("contact", 3)]
+    before = world.ledger()
+    world.refresh("2026-03-03T10:00")
+    assert world.ledger() == before
+
+
 def test_rule_that_was_taken_away__fires_no_more_and_keeps_what_it_gave(world: World) -> None:
     world.account("acme")
     world.rule("views", VIEWS.format(points=3, effective="now"))
@@ -236,6 +305,132 @@ def test_events__that_arrive_in_any_order_give_the_same_firings(models: list[Com
     assert play("one_by_one", [[2], [9], [3], [10]]) == at_once
 
 
+WEEKLY = VIEWS.format(points=20, effective="now").replace("every_event", "{once_per_days: 7}")
+
+
+def counting(world: World) -> list[tuple[Any, ...]]:
+    """Subject, event and points of the firings that count."""
+    return world.con.execute(
+        "select subject_id, trigger_id, points from intermediate.int_ledger where entry_status = 'counts' order by all"
+    ).fetchall()
+
+
+def test_once_per_days__counts_from_the_last_firing_and_a_late_event_moves_what_follows(world: World) -> None:
+    world.account("acme")
+    world.rule("weekly", WEEKLY)
+    world.refresh("2026-03-01T00:00")
+
+    def view(day: int) -> None:
+        world.touch(f"v{day:02d}", "acme", "pricing_page_view", f"2026-03-{day:02d}T09:00")
+
+    for day in (5, 8, 12, 13):
+        view(day)
+    world.refresh("2026-03-20T00:00")
+    # The 8th and the 13th are less than a week after the firing before them, on whichever days weeks begin.
+    assert [event for _, event, _ in counting(world)] == ["web:v05", "web:v12"]
+    view(4)
+    world.refresh("2026-03-20T01:00")
+    assert [event for _, event, _ in counting(world)] == ["web:v04", "web:v12"]
+    assert ("void", "an event became known later, and this one is too near to another firing") in world.ledger(
+        "operation", "note"
+    )
+    view(1)
+    world.refresh("2026-03-20T02:00")
+    # The 4th gives way to the 1st, so the 8th may fire; the 12th is too near to it then, and so is the 13th.
+    assert [event for _, event, _ in counting(world)] == ["web:v01", "web:v08"]
+    for event in ("x", "y"):
+        world.touch(event, "acme", "pricing_page_view", "2026-02-01T09:00", known="2026-03-20T02:30")
+    world.refresh("2026-03-20T03:00")
+    assert [event for _, event, _ in counting(world)] == ["web:v01", "web:v08", "web:x"]
+    before = world.ledger()
+    world.refresh("2026-03-21T00:00")
+    assert world.ledger() == before
+    world.rebuild()
+    world.refresh("2026-03-21T00:00")
+    assert world.ledger() == before
+
+
+def test_once_per_days__fires_again_what_was_taken_back_but_not_what_a_person_took_back(world: World) -> None:
+    world.account("acme")
+    world.rule("weekly", WEEKLY + "cap: 50\n")
+    world.refresh("2026-03-01T00:00")
+    for number, day in enumerate((12, 8, 4)):
+        world.touch(f"v{day:02d}", "acme", "pricing_page_view", f"2026-03-{day:02d}T09:00")
+        world.refresh(f"2026-03-20T0{number}:00")
+    # The 12th fired, was taken back for the 8th, and fires again, as the 4th leaves no room for the 8th.
+    assert counting(world) == [("acme", "web:v04", 20), ("acme", "web:v12", 20)]
+    (key,) = [
+        row[0] for row in world.ledger("ledger_id", "trigger_id", "entry_status") if row[1:] == ("web:v12", "counts")
+    ]
+    at = datetime(2026, 3, 20, 4)
+    world.operation(adjustment_id="x", account_id="acme", operation="void", points=0, void_of=key, occurred_at=at)
+    world.touch("v14", "acme", "pricing_page_view", "2026-03-14T09:00")
+    world.touch("v19", "acme", "pricing_page_view", "2026-03-19T09:00")
+    world.refresh("2026-03-20T05:00")
+    # Its week stays taken: it has fired, though it does not count. The cap leaves ten of twenty.
+    assert counting(world) == [("acme", "web:v04", 20), ("acme", "web:v19", 10)]
+
+
+def test_once_per_days__of_merged_accounts_is_one_accounts_and_parted_they_have_their_own_again(world: World) -> None:
+    for name, day in (("a", 5), ("b", 8)):
+        world.account(name)
+        world.touch(f"v{name}", name, "pricing_page_view", f"2026-03-{day:02d}T09:00", known="2026-03-10T00:00")
+    world.rule("weekly", WEEKLY)
+    world.refresh("2026-03-01T00:00")
+    apart = {"a": 20, "b": 20}
+    assert world.refresh("2026-03-11T00:00") == apart
+    world.con.execute("insert into staging.stg_crm__account_survivors values ('b', 'a')")
+    world.con.execute("update intermediate.int_touchpoints set account_id = 'a'")
+    assert world.refresh("2026-03-12T00:00") == {"a": 20}
+    world.con.execute("delete from staging.stg_crm__account_survivors")
+    world.con.execute("update intermediate.int_touchpoints set account_id = 'b' where touchpoint_id = 'vb'")
+    assert world.refresh("2026-03-13T00:00") == apart
+    assert world.refresh("2026-03-14T00:00") == apart
+
+
+def test_once_per_days__of_a_state_counts_from_the_last_time(world: World) -> None:
+    world.account("big", employees=500)
+    world.rule("large", LARGE + "how_often: {once_per_days: 7}\n")
+    balances = [world.refresh(f"2026-03-{day:02d}T10:00")["big"] for day in (4, 4, 5, 10, 11, 12, 17, 18)]
+    assert balances == [10, 10, 10, 10, 20, 20, 20, 30]
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    days=st.lists(st.integers(1, 28), min_size=1, max_size=12, unique=True),
+    apart=st.integers(1, 9),
+    seed=st.integers(0, 10_000),
+    batch_count=st.integers(1, 4),
+)
+def test_once_per_days__fires_as_if_events_had_come_in_their_order(
+    models: list[CompiledModel],
+    tmp_path_factory: pytest.TempPathFactory,
+    days: list[int],
+    apart: int,
+    seed: int,
+    batch_count: int,
+) -> None:
+    expected: list[int] = []
+    for day in sorted(days):
+        if not expected or day >= expected[-1] + apart:
+            expected.append(day)
+    world = World(tmp_path_factory.mktemp("apart") / "world", models)
+    world.account("acme")
+    world.rule("weekly", WEEKLY.replace("7", str(apart)))
+    world.refresh("2026-01-31T00:00")
+    shuffled = list(days)
+    random.Random(seed).shuffle(shuffled)
+    for number in range(batch_count):
+        for day in shuffled[number::batch_count]:
+            world.touch(f"v{day:02d}", "acme", "pricing_page_view", f"2026-02-{day:02d}T09:00")
+        world.refresh(f"2026-03-0{number + 1}T00:00")
+    assert [event for _, event, _ in counting(world)] == [f"web:v{day:02d}" for day in expected]
+    assert world.balances() == {"acme": 20 * len(expected)}
+    before = world.ledger()
+    world.refresh("2026-03-09T00:00")
+    assert world.ledger() == before
+
+
 def test_rule_that_is_wrong__is_refused_by_name_and_the_others_run(world: World) -> None:
     world.account("big", employees=500)
     world.rule("large", LARGE)
@@ -243,7 +438,8 @@ def test_rule_that_is_wrong__is_refused_by_name_and_the_others_run(world: World)
     world.rule("kind", LARGE.replace("200", "many"))
     world.rule("key", LARGE.replace("points: 10", "point: 10"))
     assert world.refresh("2026-03-01T10:00") == {"big": 10}
-    text = "\n".join(world.problems)
+    assert [refusal.path.name for refusal in world.refused] == ["key.yml", "kind.yml", "typo.yml"]
+    text = "\n".join(reason for refusal in world.refused for reason in refusal.reasons)
     folder = world.workspace.rules
     assert (
         f"{folder}/typo.yml: conditions, rule 1: field 'emploees': there is no such field; did you mean employees?"
@@ -276,8 +472,8 @@ def test_example_rule__of_a_new_workspace_does_nothing_until_it_is_uncommented(t
     begin = next(number for number, line in enumerate(lines) if line.startswith("# title"))
     end = lines.index("#", begin)
     example.write_text("\n".join(line.removeprefix("# ") for line in lines[begin:end]))
-    rules, problems = read_rules(workspace, rule_catalogue())
-    assert problems == []
+    rules, refused = read_rules(workspace, rule_catalogue())
+    assert refused == []
     assert [rule.rule_id for rule in rules] == ["example"]
 
 

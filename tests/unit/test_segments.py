@@ -46,9 +46,10 @@ def test_segments__one_that_is_wrong_is_refused_with_field_rule_and_value_and_th
     write(workspace, "comment", "# nothing yet\n")
     write(workspace, "broken", LARGE.replace("employees", "employes"))
     write(workspace, "ranked", LARGE + "rank_by: size\n")
-    found, problems = read_segments(workspace, segment_catalogue(workspace))
+    found, refused = read_segments(workspace, segment_catalogue(workspace))
     assert [segment.name for segment in found] == ["large"]
-    text = "\n".join(problems)
+    assert [refusal.path.name for refusal in refused] == ["broken.yml", "ranked.yml"]
+    text = "\n".join(reason for refusal in refused for reason in refusal.reasons)
     assert "broken.yml" in text
     assert "employes" in text
     assert "did you mean employees" in text

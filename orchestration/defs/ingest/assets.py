@@ -1,6 +1,7 @@
 """From files to raw tables: the landing zone, one raw asset per contract, and the settings that dbt joins.
 
-Each raw asset carries its contract's check. A table that fails keeps its last good rows and stops nothing else.
+Each raw asset carries its contract's check, the settings one of the files of rules and segments. A table that fails keeps its last
+good rows, a file that is refused is left out; neither stops anything else.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,19 +12,20 @@ import dagster as dg
 
 from orchestration.defs.resources import ScoringWorkspace, WriterLock
 from orchestration.lib.card_store import active_card, shadow_cards
+from orchestration.lib.condition_files import write_refusals
 from orchestration.lib.contracts import Contract, load_contracts
 from orchestration.lib.moments import parse_moment
 from orchestration.lib.rules import prepare_rules
-from orchestration.lib.scorecard_settings import read_scorecard_settings
+from orchestration.lib.scorecard_settings import settings_of
 from orchestration.lib.segments import prepare_segments, segment_catalogue
 from orchestration.lib.settings_tables import write_settings
-from orchestration.lib.signals import known_signals
 from orchestration.lib.sources import read_sources
 from orchestration.lib.warehouse import open_warehouse
 from orchestration.lib.workspace import SOURCE_CONTRACTS, Workspace
 
 OWNERS = ["team:data-engineering"]
 CONTRACT_CHECK = "contract"
+FILES_CHECK = "rules_and_segments"
 
 
 def raw_key(table: str) -> dg.AssetKey:
@@ -111,6 +113,11 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
         owners=OWNERS,
         kinds={"duckdb"},
         deps=[raw_key(name) for name in contracts],
+        check_specs=[
+            dg.AssetCheckSpec(
+                FILES_CHECK, asset="scoring_settings", description="Every file of a rule or segment can be used"
+            )
+        ],
         description="scorecard.yml, rules and segments as tables, and the moment that this refresh describes",
     )
     def scoring_settings(
@@ -120,25 +127,33 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
         writer_lock: WriterLock,
     ) -> dg.MaterializeResult:
         home = workspace.locate()
-        settings = read_scorecard_settings(home.scorecard_file, known_signals(contracts))
+        settings = settings_of(home)
         # Taken after loading: what arrived for this refresh is part of it.
         as_of_at = parse_moment(config.as_of) if config.as_of else datetime.now(UTC).replace(tzinfo=None)
         with open_warehouse(home) as connection:
             write_settings(connection, settings, active_card(home), as_of_at, shadow_cards(home))
             rule_count, refused = prepare_rules(connection, home, as_of_at, segment_catalogue(home))
             segment_count, refused_segments = prepare_segments(connection, home, as_of_at)
-        for problem in [*refused, *refused_segments]:
-            context.log.error(f"refused, the others run: {problem}")
+            refused += refused_segments
+            write_refusals(connection, refused)
         context.log.info(f"as of {as_of_at:%Y-%m-%d %H:%M:%S} UTC")
         return dg.MaterializeResult(
             metadata={
                 "as_of_at": as_of_at.isoformat(),
                 "criteria": len(settings.criteria),
                 "rules": rule_count,
-                "rules_refused": "\n".join(refused) or "none",
                 "segments": segment_count,
-                "segments_refused": "\n".join(refused_segments) or "none",
-            }
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name=FILES_CHECK,
+                    passed=not refused,
+                    severity=dg.AssetCheckSeverity.ERROR,
+                    description="\n".join(reason for refusal in refused for reason in refusal.reasons)
+                    or "every file can be used",
+                    metadata={"files_refused": len(refused)},
+                )
+            ],
         )
 
     return [raw_tables, scoring_settings]

@@ -1,15 +1,13 @@
 """The published snapshot that readers open. How it is swapped is in `orchestration.lib.publishing`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 import dagster as dg
 
 from orchestration.defs.resources import ScoringWorkspace, WriterLock
-from orchestration.lib.contracts import Contract
 from orchestration.lib.publishing import publish
-from orchestration.lib.scorecard_settings import read_scorecard_settings
-from orchestration.lib.signals import known_signals
+from orchestration.lib.scorecard_settings import settings_of
 from orchestration.lib.warehouse import open_warehouse
 
 #: Three missed five-minute refreshes are a reason to look; an hour without one, to act.
@@ -17,7 +15,7 @@ WARN_WINDOW = timedelta(minutes=15)
 FAIL_WINDOW = timedelta(hours=1)
 
 
-def build_publish_assets(contracts: Mapping[str, Contract], marts: Sequence[dg.AssetKey]) -> list[dg.AssetsDefinition]:
+def build_publish_assets(marts: Sequence[dg.AssetKey]) -> list[dg.AssetsDefinition]:
     """One asset: all marts, swapped in at once."""
 
     @dg.asset(
@@ -32,7 +30,7 @@ def build_publish_assets(contracts: Mapping[str, Contract], marts: Sequence[dg.A
         context: dg.AssetExecutionContext, workspace: ScoringWorkspace, writer_lock: WriterLock
     ) -> dg.MaterializeResult:
         home = workspace.locate()
-        settings = read_scorecard_settings(home.scorecard_file, known_signals(contracts))
+        settings = settings_of(home)
         with open_warehouse(home) as connection:
             as_of_at = connection.execute("select max(as_of_at) from settings.refresh").fetchall()[0][0]
             publication = publish(

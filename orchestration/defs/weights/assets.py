@@ -1,15 +1,11 @@
 """The scorecard: a fit on closed deals, and the active version as tables for dbt. The fit itself is in `ml`."""
 
-from collections.abc import Mapping
-
 import dagster as dg
 
 from orchestration.defs.resources import ScoringWorkspace, WriterLock
 from orchestration.lib.card_store import active_card, shadow_cards
-from orchestration.lib.contracts import Contract
-from orchestration.lib.scorecard_settings import read_scorecard_settings
+from orchestration.lib.scorecard_settings import settings_of
 from orchestration.lib.settings_tables import write_settings
-from orchestration.lib.signals import known_signals
 from orchestration.lib.training import fit_mode, fit_scorecard
 from orchestration.lib.warehouse import open_warehouse
 
@@ -32,7 +28,7 @@ class FitConfig(dg.Config):
     note: str = "scheduled fit"
 
 
-def build_weights_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefinition]:
+def build_weights_assets() -> list[dg.AssetsDefinition]:
     """The fitted and the active scorecard."""
 
     @dg.asset(
@@ -49,7 +45,7 @@ def build_weights_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDef
         writer_lock: WriterLock,
     ) -> dg.MaterializeResult:
         home = workspace.locate()
-        settings = read_scorecard_settings(home.scorecard_file, known_signals(contracts))
+        settings = settings_of(home)
         with open_warehouse(home) as connection:
             result = fit_scorecard(
                 connection,
@@ -82,7 +78,7 @@ def build_weights_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDef
         context: dg.AssetExecutionContext, workspace: ScoringWorkspace, writer_lock: WriterLock
     ) -> dg.MaterializeResult:
         home = workspace.locate()
-        settings = read_scorecard_settings(home.scorecard_file, known_signals(contracts))
+        settings = settings_of(home)
         with open_warehouse(home) as connection:
             as_of_at, account_count = connection.execute(
                 "select max(as_of_at), (select count(*) from intermediate.int_accounts) from settings.refresh"

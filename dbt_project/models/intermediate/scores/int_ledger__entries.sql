@@ -32,9 +32,9 @@ entries as (
 
     select
         adjustment_id as ledger_id,
-        'account' as subject_kind,
+        case when contact_id is null then 'account' else 'contact' end as subject_kind,
         account_id,
-        cast(null as {{ dbt.type_string() }}) as contact_id,
+        contact_id,
         operation,
         points,
         source,

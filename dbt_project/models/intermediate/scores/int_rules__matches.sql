@@ -5,6 +5,7 @@
 select
     rule_id,
     account_id,
+    contact_id,
     trigger_id,
     signal,
     occurred_at,
