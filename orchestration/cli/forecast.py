@@ -16,7 +16,7 @@ from orchestration.cli.run import FORECAST_JOB, finish
 from orchestration.lib.errors import UserError
 from orchestration.lib.job_runner import run_job
 from orchestration.lib.marts_reader import open_marts, rows
-from orchestration.lib.workspace import SOURCE_CONTRACTS, Workspace
+from orchestration.lib.workspace import Workspace
 
 BY = ("all", "owner", "team", "product")
 _NONE = "No forecast has been made yet: run scoring forecast make (the schedule does it every morning)."
@@ -231,18 +231,14 @@ def explain(workspace: Workspace, period: str, top: int) -> None:
 @click.pass_obj
 def backtest(workspace: Workspace, first: datetime | None, last: datetime | None, every: str) -> None:
     """Replay past moments with what was known then alone, and show how right the forecast would have been."""
-    from orchestration.lib.contracts import load_contracts
     from orchestration.lib.forecasts import HORIZONS_DAYS, make_backtest, past_origins, read_deals, weekly_origins
-    from orchestration.lib.scorecard_settings import read_scorecard_settings
-    from orchestration.lib.signals import known_signals
+    from orchestration.lib.scorecard_settings import settings_of
     from orchestration.lib.warehouse import writer_lock
 
     workspace.require()
     with writer_lock(workspace, wait_seconds=600, on_wait=lambda text: click.echo(text, err=True)):
         deals = read_deals(workspace)
-    settings = read_scorecard_settings(
-        workspace.scorecard_file, known_signals(load_contracts(SOURCE_CONTRACTS))
-    ).forecast
+    settings = settings_of(workspace).forecast
     origins = past_origins(deals) if every == "month" else weekly_origins(deals)
     origins = [o for o in origins if (first is None or o >= first.date()) and (last is None or o <= last.date())]
     if not origins:

@@ -3,12 +3,9 @@
 import dagster as dg
 
 from orchestration.defs.resources import ScoringWorkspace, WriterLock
-from orchestration.lib.contracts import load_contracts
 from orchestration.lib.errors import UserError
 from orchestration.lib.forecasts import backtest_is_due, make_backtest, make_forecast, past_origins, read_deals
-from orchestration.lib.scorecard_settings import read_scorecard_settings
-from orchestration.lib.signals import known_signals
-from orchestration.lib.workspace import SOURCE_CONTRACTS
+from orchestration.lib.scorecard_settings import settings_of
 
 
 def build_forecast_assets() -> list[dg.AssetsDefinition]:
@@ -29,9 +26,7 @@ def build_forecast_assets() -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, workspace: ScoringWorkspace, writer_lock: WriterLock
     ) -> dg.MaterializeResult:
         home = workspace.locate()
-        settings = read_scorecard_settings(
-            home.scorecard_file, known_signals(load_contracts(SOURCE_CONTRACTS))
-        ).forecast
+        settings = settings_of(home).forecast
         try:
             deals = read_deals(home)
             if backtest_is_due(home, deals.as_of_at):
