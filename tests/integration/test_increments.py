@@ -323,7 +323,7 @@ def test_increment__after_midnight_with_what_was_undone_equals_a_full_build(ware
 @pytest.fixture(scope="module")
 def holding(warehouse: Warehouse) -> tuple[datetime, list[str]]:
     """Accounts below accounts, roles that weigh, and a build of a later day that has found both switched on: its moment, and the accounts
-    with the most touchpoints; the first is below the second, the second below the third.
+    with the most touchpoints, four pairs and one chain among them.
     """
     moment = START + timedelta(days=3)
     file = warehouse.workspace.scorecard_file
@@ -335,11 +335,11 @@ def holding(warehouse: Warehouse) -> tuple[datetime, list[str]]:
         for (account,) in warehouse.rows(
             "select account_id from intermediate.int_touchpoints where account_id is not null and account_id not in "
             "(select account_id from raw.crm__accounts where parent_account_id is not null or merged_into_account_id is not null) "
-            "group by account_id order by count(*) desc, account_id limit 8"
+            "group by account_id order by count(*) desc, account_id limit 12"
         )
     ]
-    child, middle, top, other, kept = accounts[:5]
-    for below, above in ((child, middle), (middle, top), (kept, other)):
+    child, middle, top, other, kept, _, _, _, *pairs = accounts
+    for below, above in ((child, middle), (middle, top), (kept, other), (pairs[0], pairs[1]), (pairs[2], pairs[3])):
         warehouse.land(
             "crm__accounts", warehouse.newest("crm__accounts", below, parent_account_id=above, updated_at=moment)
         )
@@ -372,14 +372,20 @@ def test_increment__of_parents_and_roles_equals_a_full_build(
     warehouse: Warehouse, holding: tuple[datetime, list[str]]
 ) -> None:
     """On one day: an account goes to another parent, that one is merged away, two accounts become each other's parents, one has had a
-    parent all the time, people of accounts below act now and acted long ago, roles change.
+    parent before; and where the hierarchy stays, somebody below acts now, somebody acted long ago, and a role changes.
     """
-    start, (child, middle, top, other, kept, buyer, late, _) = holding
+    start, (child, middle, top, other, kept, buyer, late, _, *pairs) = holding
+    (once_above,) = warehouse.rows(
+        "select account_id from intermediate.int_spine__deals where account_id not in "
+        f"({', '.join('?' * len(holding[1]))}) group by account_id order by min(as_of_at), account_id limit 1",
+        list(holding[1]),
+    )[0]
     moment = start + timedelta(hours=2)
     visits = [
-        {"event_id": f"h-{number}", "occurred_at": at, "event_type": "pricing_page_view", "contact_id": some_contact(warehouse, account)}
+        {"event_id": f"h-{number}", "occurred_at": at, "event_type": "pricing_page_view", "visitor_id": f"h-{number}",
+         "contact_id": some_contact(warehouse, account)}
         for number, (account, at) in enumerate(
-            ((child, moment - timedelta(minutes=9)), (kept, moment - timedelta(minutes=8)), (middle, START - timedelta(days=40)))
+            ((child, moment - timedelta(minutes=9)), (pairs[0], moment - timedelta(minutes=8)), (pairs[0], START - timedelta(days=40)))
         )
     ]  # fmt: skip
     warehouse.land("web__events", *visits)
@@ -393,14 +399,14 @@ def test_increment__of_parents_and_roles_equals_a_full_build(
         record = warehouse.newest(accounts, account, updated_at=moment - timedelta(minutes=30), **changes)
         warehouse.land(accounts, record)
     # A version that is older than all that landed: deals opened in its time see another hierarchy.
-    warehouse.land(accounts, warehouse.newest(accounts, late, parent_account_id=buyer, updated_at=first_version - timedelta(days=30)))
+    warehouse.land(accounts, warehouse.newest(accounts, late, parent_account_id=once_above, updated_at=first_version - timedelta(days=30)))
     # Known now, and not before the next build's moment.
     warehouse.land(accounts, warehouse.newest(accounts, kept, parent_account_id=top, updated_at=moment + timedelta(minutes=30)))
-    for account, role in ((child, {"job_function": "it"}), (middle, {"seniority": "head"}), (late, {"seniority": "head"})):
-        contact = some_contact(warehouse, account)
-        warehouse.land("crm__contacts", warehouse.newest("crm__contacts", contact, **role, updated_at=moment - timedelta(minutes=20)))  # fmt: skip
+    contact = some_contact(warehouse, pairs[2])
+    warehouse.land("crm__contacts", warehouse.newest("crm__contacts", contact, job_function="it", seniority="head", updated_at=moment))
 
     assert not warehouse.build(moment).is_full
+    assert warehouse.rows("select count(*) from intermediate.int_touchpoints where touchpoint_id like 'h-%'") == [(3,)]
     below = below_whom(warehouse)
     assert {(child, buyer), (kept, buyer)} <= below, "who was below the merged account is below its survivor"
     assert not {(middle, top), (top, middle), (child, middle)} & below
@@ -422,7 +428,7 @@ def test_merge__that_is_taken_back_restores_both_sides_exactly(
     """Two contacts of different accounts and two accounts, with roles that weigh and accounts below: what each had is what it has again, and
     while they were merged the one that stays had both, once.
     """
-    start, (child, middle, top, _, _, buyer, late, aside) = holding
+    start, (child, _, _, _, _, buyer, late, aside, *_) = holding
     moment = start + timedelta(hours=3)
     assert not warehouse.build(moment).is_full
     gone, stays = some_contact(warehouse, late), some_contact(warehouse, child)
