@@ -71,12 +71,14 @@ class Warehouse:
         entity = table.split("__")[1].removesuffix("s")
         with open_warehouse(self.workspace) as con:
             found = con.execute(
-                f"select * from raw.{table} where {entity}_id = ? order by updated_at desc, _arrived_at desc limit 1", [key]
+                f"select * from raw.{table} where {entity}_id = ? order by updated_at desc, _arrived_at desc limit 1",
+                [key],
             )
             names = [column[0] for column in found.description or ()]
             row = dict(zip(names, found.fetchall()[0], strict=True))
             own = con.execute(
-                f"select field, value from raw.{table}__custom where _file = ? and _row = ?", [row["_file"], row["_row"]]
+                f"select field, value from raw.{table}__custom where _file = ? and _row = ?",
+                [row["_file"], row["_row"]],
             ).fetchall()
         known = {name: value for name, value in row.items() if name[0] != "_" and value is not None}
         return {**known, **dict(own), **changes}
@@ -399,11 +401,19 @@ def test_increment__of_parents_and_roles_equals_a_full_build(
         record = warehouse.newest(accounts, account, updated_at=moment - timedelta(minutes=30), **changes)
         warehouse.land(accounts, record)
     # A version that is older than all that landed: deals opened in its time see another hierarchy.
-    warehouse.land(accounts, warehouse.newest(accounts, late, parent_account_id=once_above, updated_at=first_version - timedelta(days=30)))
+    warehouse.land(
+        accounts,
+        warehouse.newest(accounts, late, parent_account_id=once_above, updated_at=first_version - timedelta(days=30)),
+    )
     # Known now, and not before the next build's moment.
-    warehouse.land(accounts, warehouse.newest(accounts, kept, parent_account_id=top, updated_at=moment + timedelta(minutes=30)))
+    warehouse.land(
+        accounts, warehouse.newest(accounts, kept, parent_account_id=top, updated_at=moment + timedelta(minutes=30))
+    )
     contact = some_contact(warehouse, pairs[2])
-    warehouse.land("crm__contacts", warehouse.newest("crm__contacts", contact, job_function="it", seniority="head", updated_at=moment))
+    warehouse.land(
+        "crm__contacts",
+        warehouse.newest("crm__contacts", contact, job_function="it", seniority="head", updated_at=moment),
+    )
 
     assert not warehouse.build(moment).is_full
     assert warehouse.rows("select count(*) from intermediate.int_touchpoints where touchpoint_id like 'h-%'") == [(3,)]
@@ -449,7 +459,10 @@ def test_merge__that_is_taken_back_restores_both_sides_exactly(
     counts = {key: of(column, key) for column, key in
               (("contact_id", gone), ("contact_id", stays), ("account_id", aside), ("account_id", buyer))}  # fmt: skip
     assert min(counts.values()) > 0
-    records = {"crm__contacts": (gone, "merged_into_contact_id", stays), "crm__accounts": (aside, "merged_into_account_id", buyer)}
+    records = {
+        "crm__contacts": (gone, "merged_into_contact_id", stays),
+        "crm__accounts": (aside, "merged_into_account_id", buyer),
+    }
     as_they_were = {table: warehouse.newest(table, key) for table, (key, *_) in records.items()}
     moment += timedelta(hours=1)
     for table, (key, column, into) in records.items():
@@ -458,7 +471,9 @@ def test_merge__that_is_taken_back_restores_both_sides_exactly(
     assert (of("contact_id", gone), of("contact_id", stays)) == (0, counts[gone] + counts[stays])
     assert (of("account_id", aside), of("account_id", buyer)) == (0, counts[aside] + counts[buyer])
     merged = tables()
-    assert len(merged["intermediate.int_touchpoints__kept"]) == len(before["intermediate.int_touchpoints__kept"]), "nothing counts twice"
+    assert len(merged["intermediate.int_touchpoints__kept"]) == len(before["intermediate.int_touchpoints__kept"]), (
+        "nothing counts twice"
+    )
     assert all(merged[name] != before[name] for name in what_counts if "implicit" in name)
 
     moment += timedelta(hours=1)
@@ -468,7 +483,9 @@ def test_merge__that_is_taken_back_restores_both_sides_exactly(
     after = tables()
     for name in what_counts:
         different = set(before[name]) ^ set(after[name])
-        assert before[name] == after[name], f"{name}: {len(different)} rows differ, e.g. {sorted(map(str, different))[:4]}"
+        assert before[name] == after[name], (
+            f"{name}: {len(different)} rows differ, e.g. {sorted(map(str, different))[:4]}"
+        )
     assert_equal_to_a_full_build(warehouse, moment)
 
 
