@@ -211,7 +211,6 @@ persons as (
         person_days.criterion_key,
         person_days.contact_id,
         max(person_days.as_of_at) as as_of_at,
-        max(criteria.role_key) as role_key,
         least(
             cast(
                 sum({{ integer_divide('person_days.count_milli * coalesce(decay.factor_nano, 0)', 1000000) }}) as bigint
@@ -226,6 +225,20 @@ persons as (
     group by person_days.spine_id, person_days.criterion_key, person_days.contact_id
 ),
 
+{%- if not per_contact %}
+
+weights as (
+    select
+        criteria.criterion_key,
+        role_weights.contact_id,
+        role_weights.weight_milli,
+        role_weights.valid_from,
+        role_weights.valid_to
+    from {{ role_weights }} as role_weights
+    inner join criteria on role_weights.role_key = criteria.role_key
+),
+{%- endif %}
+
 -- Who weighs unlike others has a weight for every moment, and one alone: the join doubles nobody, the condition loses nobody.
 measured as (
     select
@@ -237,8 +250,8 @@ measured as (
         cast(
             sum(
                 case
-                    when role_weights.weight_milli is null then persons.value_micro
-                    else {{ weighed('persons.value_micro', 'role_weights.weight_milli') }}
+                    when weights.weight_milli is null then persons.value_micro
+                    else {{ weighed('persons.value_micro', 'weights.weight_milli') }}
                 end
             ) as bigint
         ) as value_micro,
@@ -246,11 +259,10 @@ measured as (
         min(persons.least_age_days) as least_age_days
     from persons
     {%- if not per_contact %}
-    left join {{ role_weights }} as role_weights
-        on persons.contact_id = role_weights.contact_id and persons.role_key = role_weights.role_key
+    left join weights on persons.contact_id = weights.contact_id and persons.criterion_key = weights.criterion_key
     where
-        role_weights.contact_id is null
-        or (persons.as_of_at >= role_weights.valid_from and persons.as_of_at < role_weights.valid_to)
+        weights.contact_id is null
+        or (persons.as_of_at >= weights.valid_from and persons.as_of_at < weights.valid_to)
     {%- endif %}
     group by persons.spine_id, persons.criterion_key
 ),
