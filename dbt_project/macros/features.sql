@@ -45,6 +45,9 @@ left join attributes
 {#
     What the account's people did up to the spine's moment. per_contact: only what the spine's contact did.
 
+    Where a criterion rolls up, people of accounts that were below the spine's one at that moment count, too, as if they were its own: a
+    person at two of them is one person. A person's role at the moment weighs what it did, after the caps. Of a contact itself neither holds.
+
     Days before the moment come from the daily counts, the day itself from the single touchpoints. Per person and day a criterion
     counts no more than its daily cap; each day's count decays with its age in whole days; per person no more than the cap per
     person counts, and the sum stays between the criterion's floor and ceiling. Zero is a value; a criterion is missing where none of its signals had ever been recorded by then.
@@ -54,11 +57,15 @@ left join attributes
 {%- set touchpoints = ref('int_touchpoints') %}
 {%- set moved = ref('int_touchpoints__moved') %}
 {%- set recorded = ref('int_signals') %}
+{%- if not per_contact %}
+{%- set descendants = ref('int_account_descendants') %}
+{%- set role_weights = ref('int_contacts__role_weights') %}
+{%- endif %}
 with spine as (
     select * from {{ spine }}
     {%- if not is_full_build() %}
     where spine_id in (
-        select spine_id from ({{ _changed_spines(spine, per_contact, moved, recorded) }}) as changed_spines
+        select spine_id from ({{ _changed_spines(spine, per_contact, moved, recorded, daily, descendants, role_weights) }}) as changed_spines
     )
     {%- endif %}
 ),
@@ -73,6 +80,8 @@ signals as (
         criteria.cap_per_person_micro,
         criteria.floor_micro,
         criteria.ceiling_micro,
+        criteria.role_key,
+        criteria.is_rolled_up,
         criterion_signals.signal,
         criterion_signals.multiplier_milli,
         first_seen.first_occurred_at
@@ -91,6 +100,7 @@ criteria as (
         max(cap_per_person_micro) as cap_per_person_micro,
         max(floor_micro) as floor_micro,
         max(ceiling_micro) as ceiling_micro,
+        max(role_key) as role_key,
         min(first_occurred_at) as first_occurred_at
     from signals
     group by criterion_key
@@ -100,41 +110,75 @@ decay as (
     select * from {{ source('settings', 'decay') }}
 ),
 
-seen as (
+-- Whose touchpoints are looked at for a spine: the account's own, and those of the accounts below it.
+looked_at as (
     select
-        spine.spine_id,
-        spine.as_of_date,
-        daily.contact_id,
-        daily.signal,
-        daily.event_date,
-        daily.touchpoint_count
+        spine_id,
+        account_id,
+        contact_id,
+        as_of_at,
+        as_of_date,
+        false as is_below
     from spine
-    inner join {{ daily }} as daily
-        on
-            spine.account_id = daily.account_id
-            {%- if per_contact %}
-            and spine.contact_id = daily.contact_id
-            {%- endif %}
-            and daily.known_date < spine.as_of_date
+    {%- if not per_contact %}
 
     union all
 
     select
         spine.spine_id,
+        descendants.below_account_id as account_id,
+        spine.contact_id,
+        spine.as_of_at,
         spine.as_of_date,
+        true as is_below
+    from spine
+    inner join {{ descendants }} as descendants
+        on
+            spine.account_id = descendants.account_id
+            and spine.as_of_at >= descendants.valid_from
+            and spine.as_of_at < descendants.valid_to
+    {%- endif %}
+),
+
+seen as (
+    select
+        looked_at.spine_id,
+        looked_at.as_of_at,
+        looked_at.as_of_date,
+        looked_at.is_below,
+        daily.contact_id,
+        daily.signal,
+        daily.event_date,
+        daily.touchpoint_count
+    from looked_at
+    inner join {{ daily }} as daily
+        on
+            looked_at.account_id = daily.account_id
+            {%- if per_contact %}
+            and looked_at.contact_id = daily.contact_id
+            {%- endif %}
+            and daily.known_date < looked_at.as_of_date
+
+    union all
+
+    select
+        looked_at.spine_id,
+        looked_at.as_of_at,
+        looked_at.as_of_date,
+        looked_at.is_below,
         touchpoints.contact_id,
         touchpoints.signal,
         touchpoints.event_date,
         1 as touchpoint_count
-    from spine
+    from looked_at
     inner join {{ touchpoints }} as touchpoints
         on
-            spine.account_id = touchpoints.account_id
+            looked_at.account_id = touchpoints.account_id
             {%- if per_contact %}
-            and spine.contact_id = touchpoints.contact_id
+            and looked_at.contact_id = touchpoints.contact_id
             {%- endif %}
-            and spine.as_of_date = touchpoints.known_date
-            and touchpoints.known_at <= spine.as_of_at
+            and looked_at.as_of_date = touchpoints.known_date
+            and touchpoints.known_at <= looked_at.as_of_at
 ),
 
 -- Counts of one criterion per person and day, capped.
@@ -143,13 +187,16 @@ person_days as (
         seen.spine_id,
         signals.criterion_key,
         seen.contact_id,
+        max(seen.as_of_at) as as_of_at,
         {{ days_between('seen.event_date', 'seen.as_of_date') }} as age_days,
         least(
             cast(sum(seen.touchpoint_count * signals.multiplier_milli) as bigint), max(signals.cap_per_day_milli)
         ) as count_milli
     from seen
     inner join signals on seen.signal = signals.signal
-    where {{ days_between('seen.event_date', 'seen.as_of_date') }} <= signals.window_days
+    where
+        {{ days_between('seen.event_date', 'seen.as_of_date') }} <= signals.window_days
+        and (not seen.is_below or signals.is_rolled_up)
     group by
         seen.spine_id,
         signals.criterion_key,
@@ -163,6 +210,7 @@ persons as (
         person_days.spine_id,
         person_days.criterion_key,
         person_days.contact_id,
+        max(person_days.as_of_at) as as_of_at,
         least(
             cast(
                 sum({{ integer_divide('person_days.count_milli * coalesce(decay.factor_nano, 0)', 1000000) }}) as bigint
@@ -177,14 +225,46 @@ persons as (
     group by person_days.spine_id, person_days.criterion_key, person_days.contact_id
 ),
 
+{%- if not per_contact %}
+
+weights as (
+    select
+        criteria.criterion_key,
+        role_weights.contact_id,
+        role_weights.weight_milli,
+        role_weights.valid_from,
+        role_weights.valid_to
+    from {{ role_weights }} as role_weights
+    inner join criteria on role_weights.role_key = criteria.role_key
+),
+{%- endif %}
+
+-- Who weighs unlike others has a weight for every moment, and one alone: the join doubles nobody, the condition loses nobody.
 measured as (
     select
-        spine_id,
-        criterion_key,
-        cast(sum(value_micro) as bigint) as value_micro,
-        min(least_age_days) as least_age_days
+        persons.spine_id,
+        persons.criterion_key,
+        {%- if per_contact %}
+        cast(sum(persons.value_micro) as bigint) as value_micro,
+        {%- else %}
+        cast(
+            sum(
+                case
+                    when weights.weight_milli is null then persons.value_micro
+                    else {{ weighed('persons.value_micro', 'weights.weight_milli') }}
+                end
+            ) as bigint
+        ) as value_micro,
+        {%- endif %}
+        min(persons.least_age_days) as least_age_days
     from persons
-    group by spine_id, criterion_key
+    {%- if not per_contact %}
+    left join weights on persons.contact_id = weights.contact_id and persons.criterion_key = weights.criterion_key
+    where
+        weights.contact_id is null
+        or (persons.as_of_at >= weights.valid_from and persons.as_of_at < weights.valid_to)
+    {%- endif %}
+    group by persons.spine_id, persons.criterion_key
 ),
 
 completed as (
@@ -212,12 +292,13 @@ from completed
 
 {#
     Subjects whose implicit features may differ from the last build's: they are new, or belong to another account or another day; a
-    touchpoint that they can see is new or no more; a signal has been recorded since another moment; a definition is new.
+    touchpoint that they can see, also of an account below, is new or no more; an account is below or is so no more; the role of a person
+    is another one; a signal has been recorded since another moment; a definition is new.
 
     Decay counts whole days. So a subject that is seen as of now, and at the last build as of then, has other features only on another
     day, unless something moved; one that is seen as of a moment of its own keeps that moment.
 #}
-{% macro _changed_spines(spine, per_contact, moved, recorded) %}
+{% macro _changed_spines(spine, per_contact, moved, recorded, daily, descendants, role_weights) %}
     select spine_id
     from (
         {%- for relation, now, side in [(spine, as_of_at(), 1), (last_build(spine), seen_until(), -1)] %}
@@ -249,6 +330,53 @@ from completed
             and spines.contact_id = moved.contact_id
             {%- endif %}
             and spines.as_of_at >= moved.known_at
+    {%- if not per_contact %}
+
+    union
+
+    select spines.spine_id
+    from {{ spine }} as spines
+    inner join {{ descendants }} as descendants
+        on
+            spines.account_id = descendants.account_id
+            and spines.as_of_at >= descendants.valid_from
+            and spines.as_of_at < descendants.valid_to
+    inner join {{ moved }} as moved
+        on
+            descendants.below_account_id = moved.account_id
+            and spines.as_of_at >= moved.known_at
+
+    union
+
+    select spines.spine_id
+    from {{ spine }} as spines
+    inner join (
+        {{ changed_since_last_build(
+            descendants, 'account_id, valid_from, valid_to', ['account_id', 'below_account_id', 'valid_from', 'valid_to']
+        ) }}
+    ) as relinked
+        on
+            spines.account_id = relinked.account_id
+            and spines.as_of_at >= relinked.valid_from
+            and spines.as_of_at < relinked.valid_to
+
+    union
+
+    select spines.spine_id
+    from {{ spine }} as spines
+    inner join (
+        select daily.account_id
+        from {{ daily }} as daily
+        inner join ({{ _contacts_of_other_weight(role_weights) }}) as contacts on daily.contact_id = contacts.contact_id
+
+        union
+
+        select descendants.account_id
+        from {{ daily }} as daily
+        inner join ({{ _contacts_of_other_weight(role_weights) }}) as contacts on daily.contact_id = contacts.contact_id
+        inner join {{ descendants }} as descendants on daily.account_id = descendants.below_account_id
+    ) as weighed_anew on spines.account_id = weighed_anew.account_id
+    {%- endif %}
 
     union
 
@@ -272,6 +400,19 @@ from completed
     from {{ spine }} as spines
     where exists (select 1 from {{ source('increment', 'plan') }} where are_definitions_new)
 {% endmacro %}
+
+{% macro _contacts_of_other_weight(role_weights) -%}
+    {{ changed_since_last_build(
+        role_weights, 'contact_id', ['contact_id', 'role_key', 'weight_milli', 'valid_from', 'valid_to']
+    ) }}
+{%- endmacro %}
+
+{# A value times a weight in thousandths, cut off. In two parts, so that the largest of both stay within 64 bits. #}
+{% macro weighed(value, weight_milli) -%}
+    {%- set thousands = integer_divide(value, 1000) -%}
+    {{ thousands }} * {{ weight_milli }}
+    + {{ integer_divide('(' ~ value ~ ' - ' ~ thousands ~ ' * 1000) * ' ~ weight_milli, 1000) }}
+{%- endmacro %}
 
 {#
     A number in millionths as text: whole numbers without decimals, others cut off after two, so that a value just below the

@@ -15,7 +15,7 @@ from orchestration.lib.errors import UserError
 from orchestration.lib.model_builds import rolled_back, run_models
 from orchestration.lib.scorecard_settings import ScorecardSettings
 from orchestration.lib.settings_tables import write_settings
-from orchestration.lib.training import SPINES, definitions_of, read_features, read_training_rows
+from orchestration.lib.training import BEHIND_BEHAVIOUR, SPINES, definitions_of, read_features, read_training_rows
 from orchestration.lib.warehouse import open_warehouse
 from orchestration.lib.workspace import Workspace
 
@@ -55,7 +55,7 @@ def fit_half_life(
     if not workspace.warehouse.exists():
         raise UserError("there is no warehouse yet: run scoring refresh first")
     subject = SPINES[settings.label.target]
-    models = read_project(workspace).select(f"ftr_{subject}__implicit")
+    models = read_project(workspace).select(*BEHIND_BEHAVIOUR, f"ftr_{subject}__implicit")
     fitted = Card.from_document(card.document["card"])
     stored = card.document["criteria"]
     candidates = {f"{criterion}__{d or 'none'}": asked.model_copy(update={"half_life_days": d or None}) for d in days}

@@ -17,8 +17,10 @@ import duckdb
 COMPARED = (
     ("staging", "stg_crm__account_survivors"),
     ("staging", "stg_crm__contact_survivors"),
+    ("intermediate", "int_account_descendants"),
     ("intermediate", "int_contact_accounts"),
     ("intermediate", "int_contact_emails"),
+    ("intermediate", "int_contacts__role_weights"),
     ("intermediate", "int_visitor_identities"),
     ("intermediate", "int_signals"),
     ("intermediate", "int_spine__accounts"),
@@ -148,8 +150,8 @@ def _reason_for_a_full_build(
 _BOT_RULES = ("from settings.bots", "from settings.bot_agents order by all")
 #: What makes the value of an implicit criterion. Which card uses it makes no difference.
 _DEFINITIONS = (
-    "select criterion_key, measure, decay_key, window_days, cap_per_day_milli, cap_per_person_micro, floor_micro, ceiling_micro "
-    "from settings.criteria where kind = 'implicit' order by all",
+    "select criterion_key, measure, decay_key, window_days, cap_per_day_milli, cap_per_person_micro, floor_micro, ceiling_micro, "
+    "role_key, is_rolled_up from settings.criteria where kind = 'implicit' order by all",
     "select criterion_key, signal, multiplier_milli from settings.criterion_signals order by all",
     "select decay_key, count(*), sum(factor_nano) from settings.decay group by decay_key order by all",
 )

@@ -20,6 +20,7 @@ from orchestration.lib.errors import UserError
 from orchestration.lib.model_builds import rolled_back, run_models
 from orchestration.lib.scorecard_settings import ScorecardSettings
 from orchestration.lib.settings_tables import write_settings
+from orchestration.lib.training import BEHIND_BEHAVIOUR
 from orchestration.lib.warehouse import open_warehouse
 from orchestration.lib.workspace import Workspace
 
@@ -110,7 +111,7 @@ def preview(
 def feature_models(project: CompiledProject) -> list[CompiledModel]:
     """What depends on the criteria's definitions and comes before the card."""
     features = [model.name for model in project.models.values() if model.layer == "features"]
-    return project.select("int_account_attributes", *features)
+    return project.select("int_buying_groups", "int_account_attributes", *BEHIND_BEHAVIOUR, *features)
 
 
 def _state(con: duckdb.DuckDBPyConnection) -> tuple[datetime, set[str]]:

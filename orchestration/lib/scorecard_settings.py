@@ -66,6 +66,7 @@ Points = Annotated[StrictInt, Field(ge=-1000, le=1000)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=100)]
 ShareLeft = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+RoleWeight = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
@@ -206,7 +207,10 @@ class Criterion(_Strict):
         return dict.fromkeys(self.signals or (), 1.0)
 
     def definition(self) -> dict[str, Any]:
-        """What decides the criterion's value, and nothing of how the value is scored."""
+        """What the criterion itself says on its value, and nothing of how the value is scored.
+
+        The whole of what decides it is `ScorecardSettings.definition_of`.
+        """
         return {
             "kind": self.kind,
             "value_type": self.type,
@@ -517,13 +521,42 @@ class Near(_Strict):
     share_pct: Share
 
 
+class RoleWeights(_Strict):
+    """How much of what a person does counts for the account; who is not named counts once."""
+
+    functions: dict[StrictStr, RoleWeight] = {}
+    seniorities: dict[StrictStr, RoleWeight] = {}
+
+    @model_validator(mode="after")
+    def _each_role_once(self) -> RoleWeights:
+        for field in ("functions", "seniorities"):
+            seen: set[str] = set()
+            for name, weight in getattr(self, field).items():
+                if _word(name) in seen:
+                    raise ValueError(f"{field}: the role stands here twice (value: {name!r})")
+                if 0 < weight < 0.001:
+                    raise ValueError(f"{field}.{name}: weights are kept in thousandths (value: {weight:g})")
+                seen.add(_word(name))
+        return self
+
+    def definition(self) -> dict[str, dict[str, float]]:
+        """Field of a person -> value -> weight, to the thousandth; weights of one make no difference and are left out."""
+        fields = {"job_function": self.functions, "seniority": self.seniorities}
+        named = {
+            field: {_word(name): round(weight, 3) for name, weight in sorted(weights.items()) if round(weight, 3) != 1}
+            for field, weights in fields.items()
+        }
+        return {field: weights for field, weights in named.items() if weights}
+
+
 class People(_Strict):
-    """What a person is worth by function, seniority and country, and who must be engaged for a group to buy."""
+    """What a person is worth by function, seniority and country, how much its doings count, and who must be engaged."""
 
     functions: dict[StrictStr, Points] = {}
     near_functions: dict[StrictStr, Near] = {}
     seniorities: dict[StrictStr, Points] = {}
     countries: dict[StrictStr, Points] = {}
+    role_weights: RoleWeights = RoleWeights()
     buying_group: list[StrictStr] = []
     engaged_days: Annotated[StrictInt, Field(ge=1, le=3650)] = 90
     # What somebody does; not what is done to people, as a mail that is sent.
@@ -553,6 +586,12 @@ class People(_Strict):
 
 def _word(value: str) -> str:
     return value.strip().lower()
+
+
+class Hierarchy(_Strict):
+    """Whether what people at the accounts below a parent do counts for the parent as well."""
+
+    roll_up: StrictBool = False
 
 
 class Campaigns(_Strict):
@@ -588,6 +627,7 @@ class ScorecardSettings(_Strict):
     handoff: Handoff = Handoff()
     history: History = History()
     people: People = People()
+    hierarchy: Hierarchy = Hierarchy()
     campaigns: Campaigns = Campaigns()
     forecast: Forecast = Forecast()
     segments: Segments = Segments()
@@ -600,6 +640,20 @@ class ScorecardSettings(_Strict):
     bots: Bots = Bots()
     publish_history: Annotated[StrictInt, Field(ge=2, le=1000)] = 5
     criteria: Annotated[dict[Annotated[StrictStr, Field(pattern=r"^[a-z][a-z0-9_]*$")], Criterion], Field(min_length=1)]
+
+    def definition_of(self, name: str) -> dict[str, Any]:
+        """What decides the value of a criterion: what it says itself, and what is said once for all behaviour.
+
+        What is not set is left out, so that a card that was fitted before keeps its keys.
+        """
+        criterion = self.criteria[name]
+        definition = criterion.definition()
+        if criterion.kind == "implicit" and self.hierarchy.roll_up:
+            definition["rolls_up"] = True
+        # How long ago somebody came weighs nothing.
+        if criterion.kind == "implicit" and criterion.measure == "count" and self.people.role_weights.definition():
+            definition["role_weights"] = self.people.role_weights.definition()
+        return definition
 
 
 def protected_criteria(settings: ScorecardSettings) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ in `scorecard_settings`, the versions of the card are in `card_store`.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,10 +88,11 @@ _TABLES = {
     "decision_maker_seniorities": "seniority varchar",
     "criteria": "criterion_key varchar, criterion varchar, kind varchar, value_type varchar, attribute varchar, "
     "measure varchar, decay_key varchar, window_days integer, cap_per_day_milli bigint, cap_per_person_micro bigint, "
-    "floor_micro bigint, ceiling_micro bigint, "
+    "floor_micro bigint, ceiling_micro bigint, role_key varchar, is_rolled_up boolean, "
     "is_current boolean, is_active boolean, is_shadow boolean",
     "criterion_signals": "criterion_key varchar, signal varchar, multiplier_milli bigint",
     "decay": "decay_key varchar, age_days integer, factor_nano bigint",
+    "role_weights": "role_key varchar, field varchar, value varchar, weight_milli bigint",
     "matrix_actions": "cell varchar, next_action varchar",
     "matrix_rules": "hysteresis_points bigint, handoff_action varchar, follow_up_days integer, history_days integer",
     "handoff_activities": "activity_type varchar",
@@ -277,8 +280,8 @@ def _add_criteria(
 ) -> None:
     definitions: dict[str, tuple[str, dict[str, Any]]] = {}
     current = set()
-    for name, criterion in settings.criteria.items():
-        definition = criterion.definition()
+    for name in settings.criteria:
+        definition = settings.definition_of(name)
         key = criterion_key(name, definition)
         definitions[key] = (name, definition)
         current.add(key)
@@ -291,6 +294,7 @@ def _add_criteria(
     active = keys_of(card) if card is not None else set()
     shadow = set().union(*map(keys_of, shadows))
     fading: dict[str, tuple[Decay, int]] = {}
+    roles: dict[str, Mapping[str, Mapping[str, float]]] = {}
     for key, (name, definition) in sorted(definitions.items()):
         decay = Decay.of(definition)
         window = definition["window_days"] or NO_WINDOW_DAYS
@@ -308,6 +312,8 @@ def _add_criteria(
                 round((definition["cap_per_person"] or NO_CAP_PER_PERSON) * 1_000_000),
                 round((definition.get("floor") or 0) * 1_000_000),
                 round((definition.get("ceiling") or NO_CAP_PER_PERSON) * 1_000_000),
+                role_key(definition),
+                definition.get("rolls_up", False),
                 key in current,
                 key in active,
                 key in shadow,
@@ -316,8 +322,28 @@ def _add_criteria(
         rows["criterion_signals"] += [(key, s, round(m * 1000)) for s, m in definition["signals"].items()]
         if definition["kind"] == "implicit" and definition["measure"] == "count":
             fading[decay.key] = decay, max(fading.get(decay.key, (decay, 0))[1], window)
+        if definition.get("role_weights"):
+            roles[role_key(definition)] = definition["role_weights"]
     for key, (decay, longest) in sorted(fading.items()):
         rows["decay"] += [(key, age, decay.nano(age)) for age in range(min(longest, decay.last_age) + 1)]
+    rows["role_weights"] = [
+        (key, field, value, round(weight * 1000))
+        for key, fields in sorted(roles.items())
+        for field, weights in fields.items()
+        for value, weight in weights.items()
+    ]
+
+
+def role_key(definition: Mapping[str, Any]) -> str:
+    """Names the weights of roles that a definition has; criteria that weigh people alike share one.
+
+    >>> role_key({})
+    'none'
+    """
+    weights = definition.get("role_weights")
+    if not weights:
+        return "none"
+    return f"roles:{hashlib.sha256(json.dumps(weights, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

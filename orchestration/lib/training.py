@@ -64,6 +64,8 @@ EXTRACTED_ATTRIBUTES = (*EXTRACTED_NUMBER_ATTRIBUTES, *CATEGORY_ATTRIBUTES)
 
 #: Where the spine of each target stands, and the features as of it.
 SPINES = {"deal_won": "deals", "account_wins": "account_months"}
+#: What features of behaviour read and the criteria's definitions decide: built before them wherever definitions are tried.
+BEHIND_BEHAVIOUR = ("int_account_parents", "int_account_descendants", "int_contacts__role_weights")
 
 
 @dataclass(frozen=True)
@@ -224,8 +226,8 @@ def applicable(choices: Choices, names: Mapping[str, Any]) -> Choices:
 def definitions_of(settings: ScorecardSettings) -> dict[str, dict[str, Any]]:
     """Criterion -> its key and definition, as a version keeps them."""
     return {
-        name: {"criterion_key": criterion_key(name, c.definition()), "definition": c.definition()}
-        for name, c in fitted_criteria(settings).items()
+        name: {"criterion_key": criterion_key(name, definition), "definition": definition}
+        for name, definition in ((name, settings.definition_of(name)) for name in fitted_criteria(settings))
     }
 
 

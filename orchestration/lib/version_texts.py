@@ -237,6 +237,10 @@ def definition_words(name: str, card: Card, criteria: Mapping[str, Any]) -> str:
     ):
         if definition.get(key):
             parts.append(words.format(definition[key]))
+    for weights in (definition.get("role_weights") or {}).values():
+        parts.append(listed(f"{plain(role)} x {weight:g}" for role, weight in weights.items()))
+    if definition.get("rolls_up"):
+        parts.append("with the accounts below")
     fading = definition.get("decay")
     if fading == "linear":
         parts.append("fading in a line to nothing at the end of the window")

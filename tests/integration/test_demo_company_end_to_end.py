@@ -34,7 +34,14 @@ def marts_of(workspace: Workspace, *, without: set[str] = frozenset()) -> dict[s
 def test_demo__every_mart_has_rows(demo: Company) -> None:
     empty = {name for name, found in marts_of(demo.workspace).items() if not found}
     # What only people, a second day or a switch bring.
-    by_people = {"score_ledger", "segments", "segment_members", "segment_changes", "score_value_holdout"}
+    by_people = {
+        "score_ledger",
+        "segments",
+        "segment_members",
+        "segment_changes",
+        "score_value_holdout",
+        "account_hierarchy",
+    }
     assert empty <= {"quarantined_rows", "score_changes", *by_people}, empty
 
 

@@ -12,6 +12,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from orchestration.defs.ingest.assets import source_contracts
 from orchestration.lib.dbt_runner import project_fingerprint, read_project
@@ -64,6 +65,23 @@ class Warehouse:
             assert not [r for r in build(con, self.models, self.tests, full=plan.is_full) if r.status != GOOD]
             complete_build(con)
         return plan
+
+    def newest(self, table: str, key: str, **changes: Any) -> dict[str, Any]:
+        """The record as it landed last, columns of its own included, with changes."""
+        entity = table.split("__")[1].removesuffix("s")
+        with open_warehouse(self.workspace) as con:
+            found = con.execute(
+                f"select * from raw.{table} where {entity}_id = ? order by updated_at desc, _arrived_at desc limit 1",
+                [key],
+            )
+            names = [column[0] for column in found.description or ()]
+            row = dict(zip(names, found.fetchall()[0], strict=True))
+            own = con.execute(
+                f"select field, value from raw.{table}__custom where _file = ? and _row = ?",
+                [row["_file"], row["_row"]],
+            ).fetchall()
+        known = {name: value for name, value in row.items() if name[0] != "_" and value is not None}
+        return {**known, **dict(own), **changes}
 
     def rows(self, query: str, values: list[Any] | None = None) -> list[tuple[Any, ...]]:
         with open_warehouse(self.workspace) as con:
@@ -301,6 +319,173 @@ def test_increment__after_midnight_with_what_was_undone_equals_a_full_build(ware
     by_people = ~traffic["is_gateway"] & (traffic["event_type"] != "delivered")
     assert by_people.sum() > 1_000
     assert is_flagged[by_people].mean() <= 0.01, "and people are not lost"
+    assert_equal_to_a_full_build(warehouse, moment)
+
+
+@pytest.fixture(scope="module")
+def holding(warehouse: Warehouse) -> tuple[datetime, list[str]]:
+    """Accounts below accounts, roles that weigh, and a build of a later day that has found both switched on: its moment, and the accounts
+    with the most touchpoints, four pairs and one chain among them.
+    """
+    moment = START + timedelta(days=3)
+    file = warehouse.workspace.scorecard_file
+    settings = yaml.safe_load(file.read_text("utf-8"))
+    settings["people"]["role_weights"] = {"functions": {"it": 0.25, "purchasing": 2}, "seniorities": {"head": 1.5}}
+    file.write_text(yaml.safe_dump({**settings, "hierarchy": {"roll_up": True}}, sort_keys=False), "utf-8")
+    accounts = [
+        account
+        for (account,) in warehouse.rows(
+            "select account_id from intermediate.int_touchpoints where account_id is not null and account_id not in "
+            "(select account_id from raw.crm__accounts where parent_account_id is not null or merged_into_account_id is not null) "
+            "group by account_id order by count(*) desc, account_id limit 12"
+        )
+    ]
+    child, middle, top, other, kept, _, _, _, *pairs = accounts
+    for below, above in ((child, middle), (middle, top), (kept, other), (pairs[0], pairs[1]), (pairs[2], pairs[3])):
+        warehouse.land(
+            "crm__accounts", warehouse.newest("crm__accounts", below, parent_account_id=above, updated_at=moment)
+        )
+    assert not warehouse.build(moment).is_full
+    assert {(child, middle), (child, top), (middle, top), (kept, other)} <= below_whom(warehouse)
+    return moment, accounts
+
+
+def below_whom(warehouse: Warehouse) -> set[tuple[str, str]]:
+    return set(
+        warehouse.rows(
+            "select below_account_id, account_id from intermediate.int_account_descendants, settings.refresh "
+            "where as_of_at >= valid_from and as_of_at < valid_to"
+        )
+    )
+
+
+def some_contact(warehouse: Warehouse, account: str) -> str:
+    """The contact of the account that did the most."""
+    ((contact, _),) = warehouse.rows(
+        "select contact_id, count(*) from intermediate.int_touchpoints where account_id = ? and contact_id is not null "
+        "and contact_id in (select contact_id from intermediate.int_spine__contacts where account_id = ?) "
+        "group by contact_id order by count(*) desc, contact_id limit 1",
+        [account, account],
+    )
+    return str(contact)
+
+
+def test_increment__of_parents_and_roles_equals_a_full_build(
+    warehouse: Warehouse, holding: tuple[datetime, list[str]]
+) -> None:
+    """On one day: an account goes to another parent, that one is merged away, two accounts become each other's parents, one has had a
+    parent before; and where the hierarchy stays, somebody below acts now, somebody acted long ago, and a role changes.
+    """
+    start, (child, middle, top, other, kept, buyer, late, _, *pairs) = holding
+    (once_above,) = warehouse.rows(
+        "select account_id from intermediate.int_spine__deals where account_id not in "
+        f"({', '.join('?' * len(holding[1]))}) group by account_id order by min(as_of_at), account_id limit 1",
+        list(holding[1]),
+    )[0]
+    moment = start + timedelta(hours=2)
+    visits = [
+        {"event_id": f"h-{number}", "occurred_at": at, "event_type": "pricing_page_view", "visitor_id": f"h-{number}",
+         "contact_id": some_contact(warehouse, account)}
+        for number, (account, at) in enumerate(
+            ((child, moment - timedelta(minutes=9)), (pairs[0], moment - timedelta(minutes=8)), (pairs[0], START - timedelta(days=40)))
+        )
+    ]  # fmt: skip
+    warehouse.land("web__events", *visits)
+    accounts = "crm__accounts"
+    (first_version,) = warehouse.rows("select min(updated_at) from raw.crm__accounts where account_id = ?", [late])[0]
+    for account, changes in (
+        (child, {"parent_account_id": other}),
+        (other, {"merged_into_account_id": buyer}),
+        (top, {"parent_account_id": middle}),
+    ):
+        record = warehouse.newest(accounts, account, updated_at=moment - timedelta(minutes=30), **changes)
+        warehouse.land(accounts, record)
+    # A version that is older than all that landed: deals opened in its time see another hierarchy.
+    warehouse.land(
+        accounts,
+        warehouse.newest(accounts, late, parent_account_id=once_above, updated_at=first_version - timedelta(days=30)),
+    )
+    # Known now, and not before the next build's moment.
+    warehouse.land(
+        accounts, warehouse.newest(accounts, kept, parent_account_id=top, updated_at=moment + timedelta(minutes=30))
+    )
+    contact = some_contact(warehouse, pairs[2])
+    warehouse.land(
+        "crm__contacts",
+        warehouse.newest("crm__contacts", contact, job_function="it", seniority="head", updated_at=moment),
+    )
+
+    assert not warehouse.build(moment).is_full
+    assert warehouse.rows("select count(*) from intermediate.int_touchpoints where touchpoint_id like 'h-%'") == [(3,)]
+    below = below_whom(warehouse)
+    assert {(child, buyer), (kept, buyer)} <= below, "who was below the merged account is below its survivor"
+    assert not {(middle, top), (top, middle), (child, middle)} & below
+    assert set(warehouse.rows("select account_id from intermediate.int_account_parents where link_state = 'in a circle'")) == {
+        (middle,),
+        (top,),
+    }  # fmt: skip
+    assert warehouse.rows(
+        "select count(*) > 0 from intermediate.int_spine__deals as deals join intermediate.int_account_descendants as below "
+        "using (account_id) where below.below_account_id = ? and as_of_at >= valid_from and as_of_at < valid_to",
+        [late],
+    ) == [(True,)], "deals of the past look at it"
+    assert_equal_to_a_full_build(warehouse, moment)
+
+
+def test_merge__that_is_taken_back_restores_both_sides_exactly(
+    warehouse: Warehouse, holding: tuple[datetime, list[str]]
+) -> None:
+    """Two contacts of different accounts and two accounts, with roles that weigh and accounts below: what each had is what it has again, and
+    while they were merged the one that stays had both, once.
+    """
+    start, (child, _, _, _, _, buyer, late, aside, *_) = holding
+    moment = start + timedelta(hours=3)
+    assert not warehouse.build(moment).is_full
+    gone, stays = some_contact(warehouse, late), some_contact(warehouse, child)
+    what_counts = (
+        *("features.ftr_accounts__implicit", "features.ftr_accounts__explicit", "features.ftr_contacts__implicit"),
+        *("features.ftr_deals__implicit", "features.ftr_deals__explicit", "intermediate.int_touchpoints__daily"),
+        *("intermediate.int_touchpoints__kept", "intermediate.int_signals", "intermediate.int_accounts__states"),
+    )
+
+    def of(column: str, key: str) -> int:
+        return int(warehouse.rows(f"select count(*) from intermediate.int_touchpoints where {column} = ?", [key])[0][0])
+
+    def tables() -> dict[str, list[tuple[Any, ...]]]:
+        found = warehouse.tables()
+        return {name: found[name] for name in what_counts}
+
+    before = tables()
+    counts = {key: of(column, key) for column, key in
+              (("contact_id", gone), ("contact_id", stays), ("account_id", aside), ("account_id", buyer))}  # fmt: skip
+    assert min(counts.values()) > 0
+    records = {
+        "crm__contacts": (gone, "merged_into_contact_id", stays),
+        "crm__accounts": (aside, "merged_into_account_id", buyer),
+    }
+    as_they_were = {table: warehouse.newest(table, key) for table, (key, *_) in records.items()}
+    moment += timedelta(hours=1)
+    for table, (key, column, into) in records.items():
+        warehouse.land(table, warehouse.newest(table, key, **{column: into}, updated_at=moment))
+    assert not warehouse.build(moment).is_full
+    assert (of("contact_id", gone), of("contact_id", stays)) == (0, counts[gone] + counts[stays])
+    assert (of("account_id", aside), of("account_id", buyer)) == (0, counts[aside] + counts[buyer])
+    merged = tables()
+    assert len(merged["intermediate.int_touchpoints__kept"]) == len(before["intermediate.int_touchpoints__kept"]), (
+        "nothing counts twice"
+    )
+    assert all(merged[name] != before[name] for name in what_counts if "implicit" in name)
+
+    moment += timedelta(hours=1)
+    for table, record in as_they_were.items():
+        warehouse.land(table, {**record, "updated_at": moment})
+    assert not warehouse.build(moment).is_full
+    after = tables()
+    for name in what_counts:
+        different = set(before[name]) ^ set(after[name])
+        assert before[name] == after[name], (
+            f"{name}: {len(different)} rows differ, e.g. {sorted(map(str, different))[:4]}"
+        )
     assert_equal_to_a_full_build(warehouse, moment)
 
 

@@ -277,6 +277,39 @@ def test_key__is_the_same_in_every_process_and_version() -> None:
     assert criterion_key("employees", criterion.definition()) == "employees@801c0092"
 
 
+def test_key__of_behaviour_changes_with_roles_and_hierarchy_and_with_no_other_word_of_them(read: Read) -> None:
+    criteria = {
+        "views": {"kind": "implicit", "signals": ["page_view"]},
+        "last": {"kind": "implicit", "signals": ["page_view"], "measure": "days_since_last"},
+        "employees": {"kind": "explicit", "attribute": "employees"},
+    }
+
+    def keys(**changes: Any) -> dict[str, str]:
+        settings = read(criteria, **changes)
+        return {name: criterion_key(name, settings.definition_of(name)) for name in criteria}
+
+    def weights(**fields: dict[str, float]) -> dict[str, str]:
+        return keys(people={"role_weights": fields})
+
+    plain = keys()
+    assert plain == {name: criterion_key(name, read(criteria).criteria[name].definition()) for name in criteria}
+    assert weights(functions={"it": 1}) == plain == keys(hierarchy={"roll_up": False}), (
+        "what is not set leaves keys as they were"
+    )
+    rolled = keys(hierarchy={"roll_up": True})
+    assert {name for name in criteria if rolled[name] != plain[name]} == {"views", "last"}
+    weighed = weights(functions={"it": 0.5})
+    assert {name for name in criteria if weighed[name] != plain[name]} == {"views"}, "when somebody came weighs nothing"
+    assert weighed == weights(functions={" IT": 0.5, "sales": 1.0}, seniorities={"head": 1})
+    different = [
+        weighed,
+        weights(functions={"it": 0.501}),
+        weights(seniorities={"it": 0.5}),
+        weights(functions={"it": 0}),
+    ]
+    assert len({plain["views"], rolled["views"], *(other["views"] for other in different)}) == 6
+
+
 def test_people__of_near_functions_have_a_share_of_the_points(read: Read) -> None:
     people = {
         "functions": {"Purchasing": 10, "it": -3},
@@ -296,6 +329,11 @@ def test_people__of_near_functions_have_a_share_of_the_points(read: Read) -> Non
     [
         ({"people": {"near_functions": {"hr": {"to": "sales", "share_pct": 50}}}}, "must be one of `functions`"),
         ({"people": {"engaged_by": ["page_vew"]}}, "did you mean 'page_view'"),
+        ({"people": {"role_weights": {"functions": {"it": 11}}}}, "less than or equal to 10"),
+        ({"people": {"role_weights": {"functions": {"it": -1}}}}, "greater than or equal to 0"),
+        ({"people": {"role_weights": {"seniorities": {"head": 0.0004}}}}, "kept in thousandths"),
+        ({"people": {"role_weights": {"functions": {"it": 1, "IT": 2}}}}, "stands here twice"),
+        ({"hierarchy": {"roll_up": "yes"}}, "hierarchy.roll_up"),
         ({"handoff": {"action": "sale"}}, "did you mean 'sales'"),
         (
             {"matrix": {"next_actions": {"sales": list(CELLS)}, "capacity": {"action": "call", "accounts": 9}}},

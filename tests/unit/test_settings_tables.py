@@ -315,6 +315,30 @@ def test_decay__every_shape_floor_and_ceiling_reach_the_settings_tables(con: duc
     assert left == [(0, 1_000_000_000), (1, 1_000_000_000), (2, 500_000_000), (3, 500_000_000)]
 
 
+def test_roles_and_hierarchy__of_a_card_in_use_stay_beside_those_of_the_file(con: duckdb.DuckDBPyConnection) -> None:
+    """Until the next fit the card's criteria count as they did at its own; explicit ones know neither."""
+    before = settings_with()
+    roles = {"functions": {"IT ": 0.25, "sales": 1}, "seniorities": {"head": 1.5}}
+    changes = {"people": {"role_weights": roles}, "hierarchy": {"roll_up": True}}
+    after = ScorecardSettings.model_validate({**before.model_dump(by_alias=True), **changes})
+    write_settings(con, after, stored_card(before), AS_OF)
+    weights = rows(con, "select role_key, field, value, weight_milli from settings.role_weights order by value")
+    ((key,),) = rows(con, "select distinct role_key from settings.role_weights")
+    assert weights == [(key, "seniority", "head", 1_500), (key, "job_function", "it", 250)]
+    found = rows(
+        con, "select criterion, is_current, is_active, role_key, is_rolled_up from settings.criteria order by all"
+    )
+    assert found == [
+        ("employees", True, True, "none", False),
+        ("endless", False, True, "none", False),
+        ("endless", True, False, key, True),
+        ("last_touch", False, True, "none", False),
+        ("last_touch", True, False, "none", True),
+        ("views", False, True, "none", False),
+        ("views", True, False, key, True),
+    ]
+
+
 def test_card__is_empty_before_the_first_fit(con: duckdb.DuckDBPyConnection) -> None:
     write_settings(con, settings_with(), None, AS_OF)
     for table in settings_tables.CARD_TABLES:

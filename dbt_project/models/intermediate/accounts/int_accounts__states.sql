@@ -22,6 +22,14 @@ known as (
 
     union
 
+    -- Where behaviour rolls up, that of an account below is known of the account.
+    select descendants.account_id
+    from {{ ref('int_account_descendants') }} as descendants
+    inner join {{ ref('int_touchpoints__daily') }} as daily on descendants.below_account_id = daily.account_id
+    where descendants.valid_to > {{ as_of_at() }}
+
+    union
+
     select features.spine_id as account_id
     from {{ ref('ftr_accounts__explicit') }} as features
     inner join {{ source('settings', 'criteria') }} as criteria on features.criterion_key = criteria.criterion_key
