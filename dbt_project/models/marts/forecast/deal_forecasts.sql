@@ -2,7 +2,9 @@
 with forecasts as (
     select
         deals.*,
-        row_number() over (partition by deals.opportunity_id order by deals.as_of_at desc nulls last, deals.made_at desc nulls last) as newest_first
+        row_number() over (
+            partition by deals.opportunity_id order by deals.as_of_at desc nulls last, deals.made_at desc nulls last
+        ) as newest_first
     from {{ source('history', 'forecast_deals') }} as deals
     where deals.as_of_at <= {{ as_of_at() }}
 )
