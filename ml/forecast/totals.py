@@ -307,13 +307,13 @@ def _open_draws(
         block_of = np.empty(count, dtype=np.int16)
         still = np.empty(count, dtype=bool)
         for scenario in range(scenarios):
-            left = generator.standard_exponential(count, dtype=np.float32)
+            left = np.asarray(generator.standard_exponential(count, dtype=np.float32))
             block_of[:] = 0
             for block in range(blocks):
                 np.multiply(win[block], factor[scenario, block], out=step)
                 np.add(step, lose[block], out=step)
-                np.subtract(left, step, out=left)
-                np.greater(left, 0, out=still)
+                left -= step
+                np.greater(left, 0.0, out=still)
                 np.add(block_of, still, out=block_of)
             closed = np.flatnonzero(block_of < blocks)
             place = block_of[closed].astype(np.int64)
