@@ -26,8 +26,8 @@ LANDMARK_DAYS = 28.0
 TREND_DAYS = 28.0
 """Engagement is compared with what it was so long before."""
 
-MOST_LANDMARK_SPELLS = 30_000
-"""Spells of a fit with features, drawn at random above it: about 20,000 closings for some 70 effects."""
+MOST_LANDMARK_SPELLS = 20_000
+"""Spells of a fit with features, drawn at random above it: about 12,000 closings for some 70 effects."""
 
 LONGEST_WEEKS = 156
 """Weeks at risk after the start of a spell that are looked at."""
@@ -43,7 +43,7 @@ BANDS = 5
 
 AGE_BANDS = 14
 
-WeekCodes = Callable[[int, np.ndarray], np.ndarray]
+WeekCodes = Callable[[int, "np.ndarray | slice"], np.ndarray]
 """Codes of a factor in a week of the spells at these positions."""
 
 

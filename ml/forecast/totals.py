@@ -39,6 +39,8 @@ ALL = "all"
 
 PARTS = ("won", "open", "new", "total")
 
+_DEALS_AT_ONCE = 16_384
+
 
 @dataclass(frozen=True)
 class ForecastModel:
@@ -294,35 +296,40 @@ def _open_draws(
     result = {name: np.zeros((scenarios, size, blocks), dtype=np.float32) for name, size in sizes.items()}
     kept = values.kept.astype(np.float32)
     relative = values.relative.astype(np.float32)
-    cumulative = np.empty(deals, dtype=np.float32)
-    step = np.empty(deals, dtype=np.float32)
-    block_of = np.empty(deals, dtype=np.int8 if blocks < 127 else np.int16)
-    still = np.empty(deals, dtype=bool)
-    for scenario in range(scenarios):
-        limit = generator.standard_exponential(deals, dtype=np.float32)
-        cumulative[:] = 0
-        block_of[:] = 0
-        for block in range(blocks):
-            np.multiply(won_hazard[block], factor[scenario, block], out=step)
-            cumulative += step
-            cumulative += lost_hazard[block]
-            np.less(cumulative, limit, out=still)
-            np.add(block_of, still, out=block_of)
-        closed = np.flatnonzero(block_of < blocks)
-        place = block_of[closed].astype(np.int64)
-        hazard = won_hazard[place, closed] * factor[scenario, place]
-        is_won = generator.random(len(closed), dtype=np.float32) * (hazard + lost_hazard[place, closed]) < hazard
-        deal, place = closed[is_won], place[is_won]
-        has_amount = priced[deal]
-        ratio = np.where(
-            has_amount,
-            kept[generator.integers(0, len(kept), len(deal))],
-            relative[generator.integers(0, len(relative), len(deal))],
-        )
-        value = amount[deal] * ratio
-        for name, size in sizes.items():
-            cell = codes[name][deal] * blocks + place
-            result[name][scenario] = np.bincount(cell, weights=value, minlength=size * blocks).reshape(size, blocks)
+    # So many deals at a time as stay in the processor's cache: three times faster than all at once.
+    for low in range(0, deals, _DEALS_AT_ONCE):
+        part = slice(low, low + _DEALS_AT_ONCE)
+        win, lose = np.ascontiguousarray(won_hazard[:, part]), np.ascontiguousarray(lost_hazard[:, part])
+        code = {name: each[part] * blocks for name, each in codes.items()}
+        worth, has_amount = amount[part], priced[part]
+        count = win.shape[1]
+        step = np.empty(count, dtype=np.float32)
+        block_of = np.empty(count, dtype=np.int16)
+        still = np.empty(count, dtype=bool)
+        for scenario in range(scenarios):
+            left = np.asarray(generator.standard_exponential(count, dtype=np.float32))
+            block_of[:] = 0
+            for block in range(blocks):
+                np.multiply(win[block], factor[scenario, block], out=step)
+                np.add(step, lose[block], out=step)
+                left -= step
+                np.greater(left, 0.0, out=still)
+                np.add(block_of, still, out=block_of)
+            closed = np.flatnonzero(block_of < blocks)
+            place = block_of[closed].astype(np.int64)
+            hazard = win[place, closed] * factor[scenario, place]
+            is_won = generator.random(len(closed), dtype=np.float32) * (hazard + lose[place, closed]) < hazard
+            deal, place = closed[is_won], place[is_won]
+            ratio = np.where(
+                has_amount[deal],
+                kept[generator.integers(0, len(kept), len(deal))],
+                relative[generator.integers(0, len(relative), len(deal))],
+            )
+            value = worth[deal] * ratio
+            for name, size in sizes.items():
+                cell = code[name][deal] + place
+                found = np.bincount(cell, weights=value, minlength=size * blocks)
+                result[name][scenario] += found.reshape(size, blocks)
     return result
 
 

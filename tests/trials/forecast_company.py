@@ -170,22 +170,26 @@ def calibration_slope(promised: np.ndarray, won: np.ndarray) -> tuple[float, flo
 
 def size() -> None:
     """A million deals with two hundred thousand open: seconds and memory of a forecast of 24 periods by 500 owners."""
-    start = time.perf_counter()
     made = company(1, weeks=182, deals_per_week=5_500, owners=500, stuck=0.16)
     history = made.history()
     as_of = FIRST_DAY + pd.Timedelta(days=182 * 7)
-    print(f"{len(history.deal_ids):,} deals, {len(history.deal):,} versions, {len(history.open_as_of(day(as_of))):,} open, "
-          f"made and read in {time.perf_counter() - start:.0f} s")  # fmt: skip
-    start = time.perf_counter()
+    print(
+        f"{len(history.deal_ids):,} deals, {len(history.deal):,} versions, {len(history.open_as_of(day(as_of))):,} open",
+        flush=True,
+    )
+    clock = [(time.perf_counter(), time.process_time())]
+
+    def done(what: str) -> None:
+        clock.append((time.perf_counter(), time.process_time()))
+        wall, cpu = (after - before for before, after in zip(clock[-2], clock[-1], strict=True))
+        print(f"{what}: {wall:.1f} s, of the processor {cpu:.1f} s", flush=True)
+
     model = fit_forecast(history, as_of)
-    fitted = time.perf_counter()
+    done(f"fit, {model.deal.counts}")
     totals = simulate(model, history, month_periods(as_of, 24), dimensions=("owner", "team"), scenarios=1000)
-    drawn = time.perf_counter()
-    quantiles = totals.quantiles()
-    done = time.perf_counter()
-    deals = deal_forecasts(model.deal, history, as_of)
-    print(f"fit {fitted - start:.1f} s, {model.deal.counts}; scenarios {drawn - fitted:.1f} s; {len(quantiles):,} rows of quantiles "
-          f"{done - drawn:.1f} s; {len(deals):,} deals {time.perf_counter() - done:.1f} s")  # fmt: skip
+    done("1,000 scenarios")
+    done(f"{len(totals.quantiles()):,} rows of quantiles")
+    done(f"{len(deal_forecasts(model.deal, history, as_of)):,} deals")
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB", flush=True)
 
 

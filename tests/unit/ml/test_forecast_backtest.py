@@ -130,7 +130,7 @@ def test_calibrated_scenarios__have_the_pool_in_the_middle_and_still_add_up():
 
 
 def test_simulated_companies__intervals_hold_and_probabilities_are_calibrated():
-    results = [trial.study(seed, every=91, weeks=130, deals_per_week=15.0) for seed in range(2)]
+    results = [trial.study(seed, every=63, weeks=118, deals_per_week=15.0) for seed in range(2)]
     rows = pd.concat([each.rows for each in results])
     found = scores(rows[rows["dimension"] == "team"], ["method"]).set_index("method")
     assert 0.68 <= found.loc["forecast", "coverage_80"] <= 0.92

@@ -1,5 +1,7 @@
 """Sums as distributions: parts add up in every scenario, what is known is not forecast, months move together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,10 +53,16 @@ def test_new_business__begins_at_nothing_and_grows():
     assert old[2] > old[4]
 
 
-def test_owners__move_together():
-    """The sum is wider than it would be if owners were independent: months are good or bad for all."""
-    draws = TOTALS.draws("owner", "open")[:, :, 7].astype(float)
-    assert draws.sum(axis=1).var() > 1.3 * draws.var(axis=0).sum()
+def test_owners__move_together_as_far_as_months_differ():
+    """The sum is wider than of independent owners where months are good or bad for all, and only there."""
+    ratio = {}
+    for sd in (0.0, 0.4):
+        model = replace(MODEL, deal=replace(MODEL.deal, month_sd=sd, level_sd=0.0))
+        draws = simulate(model, HISTORY, PERIODS, dimensions=("owner",), scenarios=600, seed=5).draws("owner", "open")
+        owners = draws[:, :, 7].astype(float)
+        ratio[sd] = owners.sum(axis=1).var() / owners.var(axis=0).sum()
+    assert ratio[0.0] == pytest.approx(1.0, abs=0.2)
+    assert ratio[0.4] > 1.5
 
 
 def test_scenarios__are_the_same_for_the_same_seed():

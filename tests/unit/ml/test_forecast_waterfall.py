@@ -144,7 +144,7 @@ def open_cents(versions, at, **filters):
     return total
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(VERSIONS, st.integers(0, 45), st.integers(0, 45))
 def test_waterfall__is_an_identity_for_every_filter_on_random_histories(versions, one, other):
     first, last = moment(min(one, other)), moment(max(one, other))
