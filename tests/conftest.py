@@ -65,14 +65,18 @@ def refresh() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory, refresh: Callable[..., Any]) -> Company:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Company:
     """The demo company, landed, fitted, scored and published by the jobs that production runs."""
     from orchestration.cli.demo import land_company
     from orchestration.lib.demo_company import TRUTH_FILE
+    from orchestration.lib.job_runner import run_job
 
     workspace = Workspace(tmp_path_factory.mktemp("demo") / "workspace")
     land_company(workspace, accounts=DEMO_ACCOUNTS, events=None, months=24, seed=7, until=DEMO_END, quiet=True)
-    refresh(workspace, DEMO_END.isoformat())
+    outcome = run_job(
+        workspace, "scoring_forecast", config={"scoring_settings": {"as_of": DEMO_END.isoformat()}}, quiet=True
+    )
+    assert outcome.success, outcome.errors
     return Company(workspace, DEMO_END.isoformat(), json.loads((workspace.home / TRUTH_FILE).read_text()))
 
 

@@ -34,21 +34,21 @@ def forecast(ctx: click.Context, by: str, period: str | None) -> None:
         return
     out = screens.console()
     with open_marts(ctx.obj.require()) as con:
-        show_forecast(out, con, by, period)
+        if not show_forecast(out, con, by, period):
+            out.print(_NONE)
 
 
-def show_forecast(out: Console, con: duckdb.DuckDBPyConnection, by: str = "all", period: str | None = None) -> None:
-    """Print the newest forecast and how right the method was before."""
+def show_forecast(out: Console, con: duckdb.DuckDBPyConnection, by: str = "all", period: str | None = None) -> bool:
+    """Print the newest forecast and how right the method was before. Returns whether there is one."""
     newest = _newest(con)
     if newest is None:
-        out.print(_NONE)
-        return
+        return False
     found = rows(
         con,
         """
         select
             made.period_label, made.period_type, made.period_start, made.label, users.owner_name,
-            made.p10, made.p50, made.p90, won.mean_amount as won,
+            made.p10, made.p50, made.p90, won.mean_amount as won, max(targets.amount) as target,
             max(case when by_hand.method = 'stage_weighted' then by_hand.mean_amount end) as stage_weighted,
             max(case when by_hand.method = 'commit' then by_hand.mean_amount end) as committed,
             max(case when by_hand.method = 'best_case' then by_hand.mean_amount end) as best_case
@@ -60,6 +60,11 @@ def show_forecast(out: Console, con: duckdb.DuckDBPyConnection, by: str = "all",
             on by_hand.is_newest and by_hand.method <> 'forecast' and by_hand.dimension = made.dimension
             and by_hand.label = made.label and by_hand.period_label = made.period_label
         left join (select distinct owner_id, owner_name from pipeline_forecast) as users on made.label = users.owner_id
+        left join (
+            select 'all' as label, period_label, sum(target_amount) as amount from pipeline_forecast group by period_label
+            union all
+            select owner_id, period_label, target_amount from pipeline_forecast
+        ) as targets on made.label = targets.label and made.period_label = targets.period_label
         where made.is_newest and made.method = 'forecast' and made.part = 'total' and made.dimension = ?
             and (? is null or made.period_label = ?)
         group by all
@@ -72,12 +77,12 @@ def show_forecast(out: Console, con: duckdb.DuckDBPyConnection, by: str = "all",
     named = [] if by == "all" else [by]
     result = screens.table(
         f"Won by the end of the period, forecast as of {newest['forecast_as_of_at']:%Y-%m-%d}",
-        "period", *named, ">won so far", ">P10", ">median", ">P90", ">stage-weighted", ">commit", ">best case",
+        "period", *named, ">target", ">won so far", ">P10", ">median", ">P90", ">stage-weighted", ">commit", ">best case",
     )  # fmt: skip
     for row in found:
         who = [escape(row["owner_name"] or row["label"])] if named else []
         result.add_row(
-            row["period_label"], *who, *(screens.money(row[name]) for name in ("won", "p10", "p50", "p90")),
+            row["period_label"], *who, *(screens.money(row[name]) for name in ("target", "won", "p10", "p50", "p90")),
             *(screens.money(row[name]) for name in ("stage_weighted", "committed", "best_case")),
         )  # fmt: skip
     out.print(result)
@@ -90,6 +95,7 @@ def show_forecast(out: Console, con: duckdb.DuckDBPyConnection, by: str = "all",
     if newest["lacking"]:
         out.print(f"[dim]Not known to it: {escape(newest['lacking'])}[/dim]")
     out.print()
+    return True
 
 
 def track_record(con: duckdb.DuckDBPyConnection) -> list[str]:

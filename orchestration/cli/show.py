@@ -13,6 +13,7 @@ import click
 from rich.markup import escape
 
 from orchestration.cli import screens
+from orchestration.cli.forecast import show_forecast
 from orchestration.lib.card_store import active_card
 from orchestration.lib.errors import UserError
 from orchestration.lib.marts_reader import find_account, open_marts, rows
@@ -27,7 +28,8 @@ def print_report(workspace: Workspace, limit: int) -> None:
         screens.show_card(out, con, card.document["card"]["verdict"] if card else [])
         screens.show_top_accounts(out, con, limit)
         screens.show_matrix(out, con)
-        screens.show_forecast(out, con)
+        if not show_forecast(out, con):
+            screens.show_forecast(out, con)
         screens.show_health(out, con)
         screens.show_where(out, con, workspace)
 
