@@ -567,9 +567,25 @@ class History(_Strict):
 
 
 class Forecast(_Strict):
-    """How far the pipeline forecast looks."""
+    """How far the pipeline forecast looks, and where the year begins."""
 
     months: Annotated[StrictInt, Field(ge=1, le=36)] = 6
+    fiscal_year_start_month: Annotated[StrictInt, Field(ge=1, le=12)] = 1
+
+
+class Pipeline(_Strict):
+    """What is known of the way that deals go."""
+
+    # Empty: in the order in which won deals came into them.
+    stages: list[Annotated[StrictStr, Field(min_length=1)]] = []
+
+    @field_validator("stages")
+    @classmethod
+    def _each_once(cls, stages: list[str]) -> list[str]:
+        twice = sorted({stage for stage in stages if stages.count(stage) > 1})
+        if twice:
+            raise ValueError(f"each stage has one place (named twice: {', '.join(twice)})")
+        return stages
 
 
 class ScorecardSettings(_Strict):
@@ -586,6 +602,7 @@ class ScorecardSettings(_Strict):
     people: People = People()
     campaigns: Campaigns = Campaigns()
     forecast: Forecast = Forecast()
+    pipeline: Pipeline = Pipeline()
     segments: Segments = Segments()
     pairs: Pairs = Pairs()
     protected: Protected = Protected()

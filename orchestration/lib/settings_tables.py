@@ -93,6 +93,8 @@ _TABLES = {
     "buying_group": "job_function varchar",
     "campaign_rules": "influence_days integer",
     "campaign_sources": "campaign_type varchar, lead_source varchar",
+    "pipeline_comparisons": "comparison varchar, start_at timestamp, end_at timestamp",
+    "pipeline_stages": "stage varchar, stage_no integer",
     "forecast_periods": "period_start date, period_end date, period_label varchar",
     "health": "recent_days integer, least_accounts bigint, least_deals bigint, silence_least_days integer",
     "health_limits": "check_name varchar, warn_limit double, fail_limit double",
@@ -105,6 +107,8 @@ _TABLES = {
     "bot_agents": "fragment varchar, kind varchar",
     **CARD_TABLES,
 }
+#: Comparison of the pipeline -> days back.
+COMPARED_DAYS = {"1_day": 1, "7_days": 7, "30_days": 30}
 _Rows = dict[str, list[tuple[Any, ...]]]
 
 
@@ -208,6 +212,11 @@ def _add_rules(rows: _Rows, settings: ScorecardSettings, as_of_at: datetime) -> 
     rows["campaign_rules"] = [(settings.campaigns.influence_days,)]
     rows["campaign_sources"] = [(_normal(t), _normal(s)) for t, s in settings.campaigns.sources.items()]
     rows["forecast_periods"] = _months(as_of_at.date(), settings.forecast.months)
+    rows["pipeline_comparisons"] = [
+        (name, start_at, as_of_at)
+        for name, start_at in comparison_starts(as_of_at, settings.forecast.fiscal_year_start_month).items()
+    ]
+    rows["pipeline_stages"] = [(stage, number) for number, stage in enumerate(settings.pipeline.stages, start=1)]
     rows["health"] = [(health.recent_days, health.least_accounts, health.least_deals, health.silence_least_days)]
     rows["health_limits"] = [
         (name, getattr(health, name).warn, getattr(health, name).fail)
@@ -232,6 +241,25 @@ def holdout_hash_below(share_pct: float) -> str:
     ('00000000', '80000000')
     """
     return f"{round(share_pct / 100 * 2**32):08x}"
+
+
+def comparison_starts(as_of_at: datetime, fiscal_year_start_month: int) -> dict[str, datetime]:
+    """The moments with which the pipeline is always compared, by name; months, quarters and years from their first instant.
+
+    >>> comparison_starts(datetime(2026, 11, 30, 18), 4)["quarter_start"]
+    datetime.datetime(2026, 10, 1, 0, 0)
+    """
+    month = as_of_at.year * 12 + as_of_at.month - 1
+    first = fiscal_year_start_month - 1
+    starts = {
+        "month_start": month,
+        "quarter_start": month - (month - first) % 3,
+        "year_start": month - (month - first) % 12,
+    }
+    return {
+        **{name: as_of_at - timedelta(days=days) for name, days in COMPARED_DAYS.items()},
+        **{name: datetime(number // 12, number % 12 + 1, 1) for name, number in starts.items()},
+    }
 
 
 def _midnight(day: date | None) -> datetime | None:
