@@ -66,7 +66,7 @@ def test_changes_between__two_past_moments_start_and_end_with_the_pipelines_know
         }
     assert (steps["start"]["deals"], steps["start"]["amount"]) == known[first]
     assert (steps["end"]["deals"], steps["end"]["amount"]) == known[last]
-    assert {"new", "won", "lost", "pushed_out"} <= set(steps)
+    assert {"new", "won", "lost"} <= set(steps)
     assert check_sum([*steps.values(), *by_owner])
     with open_warehouse(workspace) as con:
         assert con.execute("select * from marts.pipeline_changes order by all").fetchall() == published
