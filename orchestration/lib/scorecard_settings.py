@@ -588,6 +588,19 @@ class Pipeline(_Strict):
         return stages
 
 
+class DealRisks(_Strict):
+    """From when on an open deal is at risk, and on which past deals the effect of that is measured; see the template."""
+
+    overdue_days: Annotated[StrictInt, Field(ge=0, le=365)] = 0
+    silent_days: Annotated[StrictInt, Field(ge=1, le=365)] = 30
+    people_days: Annotated[StrictInt, Field(ge=1, le=365)] = 90
+    least_people: Annotated[StrictInt, Field(ge=2, le=20)] = 2
+    pushes: Annotated[StrictInt, Field(ge=1, le=20)] = 2
+    least_deals: Annotated[StrictInt, Field(ge=5)] = 20
+    months: Annotated[StrictInt, Field(ge=1, le=120)] = 36
+    outcome_days: Annotated[StrictInt, Field(ge=1, le=1095)] = 120
+
+
 class ScorecardSettings(_Strict):
     """The whole of `scorecard.yml`."""
 
@@ -603,6 +616,7 @@ class ScorecardSettings(_Strict):
     campaigns: Campaigns = Campaigns()
     forecast: Forecast = Forecast()
     pipeline: Pipeline = Pipeline()
+    deal_risks: DealRisks = DealRisks()
     segments: Segments = Segments()
     pairs: Pairs = Pairs()
     protected: Protected = Protected()

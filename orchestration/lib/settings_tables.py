@@ -95,6 +95,9 @@ _TABLES = {
     "campaign_sources": "campaign_type varchar, lead_source varchar",
     "pipeline_comparisons": "comparison varchar, start_at timestamp, end_at timestamp",
     "pipeline_stages": "stage varchar, stage_no integer",
+    "deal_risk_rules": "overdue_days integer, silent_days integer, people_days integer, least_people integer, pushes integer, "
+    "least_deals bigint",
+    "deal_risk_moments": "seen_at timestamp",
     "forecast_periods": "period_start date, period_end date, period_label varchar",
     "health": "recent_days integer, least_accounts bigint, least_deals bigint, silence_least_days integer",
     "health_limits": "check_name varchar, warn_limit double, fail_limit double",
@@ -217,6 +220,15 @@ def _add_rules(rows: _Rows, settings: ScorecardSettings, as_of_at: datetime) -> 
         for name, start_at in comparison_starts(as_of_at, settings.forecast.fiscal_year_start_month).items()
     ]
     rows["pipeline_stages"] = [(stage, number) for number, stage in enumerate(settings.pipeline.stages, start=1)]
+    risks = settings.deal_risks
+    rows["deal_risk_rules"] = [
+        (risks.overdue_days, risks.silent_days, risks.people_days, risks.least_people, risks.pushes, risks.least_deals)
+    ]
+    rows["deal_risk_moments"] = [
+        (start_at,)
+        for start_at, _, known_at in _past_months(as_of_at, risks.months, risks.outcome_days, None)
+        if known_at <= as_of_at
+    ]
     rows["health"] = [(health.recent_days, health.least_accounts, health.least_deals, health.silence_least_days)]
     rows["health_limits"] = [
         (name, getattr(health, name).warn, getattr(health, name).fail)

@@ -508,3 +508,25 @@ def test_write__twice_gives_the_same_tables(tmp_path: Path) -> None:
             write_settings(con, settings, stored_card(settings), AS_OF)
             found.append({table: rows(con, f"from settings.{table}") for table in settings_tables._TABLES})
     assert found[0] == found[1]
+
+
+def test_pipeline_tables__hold_the_listed_stages_the_limits_of_risks_and_the_past_moments(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
+    settings = settings_with()
+    document = settings.model_dump(mode="json")
+    document["pipeline"] = {"stages": ["Talk", "Offer"]}
+    document["deal_risks"] = {"months": 6, "outcome_days": 70, "silent_days": 14}
+    write_settings(con, ScorecardSettings.model_validate(document), None, AS_OF)
+    assert rows(con, "from settings.pipeline_stages order by 2") == [("Talk", 1), ("Offer", 2)]
+    assert rows(con, "from settings.deal_risk_rules") == [(0, 14, 90, 2, 2, 20)]
+    moments = [moment for (moment,) in rows(con, "from settings.deal_risk_moments order by 1")]
+    assert moments == [datetime(2026, 6, 1), datetime(2026, 7, 1), datetime(2026, 8, 1), datetime(2026, 9, 1)]
+    assert len(rows(con, "from settings.pipeline_comparisons where end_at = timestamp '2026-11-30 18:30'")) == 6
+
+
+def test_pipeline_stages__have_one_place_each() -> None:
+    document = settings_with().model_dump(mode="json")
+    document["pipeline"] = {"stages": ["Talk", "Offer", "Talk"]}
+    with pytest.raises(ValueError, match="named twice: Talk"):
+        ScorecardSettings.model_validate(document)
