@@ -95,6 +95,7 @@ _TABLES = {
     "campaign_sources": "campaign_type varchar, lead_source varchar",
     "pipeline_comparisons": "comparison varchar, start_at timestamp, end_at timestamp",
     "pipeline_stages": "stage varchar, stage_no integer",
+    "target_periods": "period_type varchar, period_start date, period_end date, period_label varchar",
     "deal_risk_rules": "overdue_days integer, silent_days integer, people_days integer, least_people integer, pushes integer, "
     "least_deals bigint",
     "deal_risk_moments": "seen_at timestamp",
@@ -220,6 +221,7 @@ def _add_rules(rows: _Rows, settings: ScorecardSettings, as_of_at: datetime) -> 
         for name, start_at in comparison_starts(as_of_at, settings.forecast.fiscal_year_start_month).items()
     ]
     rows["pipeline_stages"] = [(stage, number) for number, stage in enumerate(settings.pipeline.stages, start=1)]
+    rows["target_periods"] = fiscal_periods(as_of_at.date(), settings.forecast.fiscal_year_start_month)
     risks = settings.deal_risks
     rows["deal_risk_rules"] = [
         (risks.overdue_days, risks.silent_days, risks.people_days, risks.least_people, risks.pushes, risks.least_deals)
@@ -272,6 +274,31 @@ def comparison_starts(as_of_at: datetime, fiscal_year_start_month: int) -> dict[
         **{name: as_of_at - timedelta(days=days) for name, days in COMPARED_DAYS.items()},
         **{name: datetime(number // 12, number % 12 + 1, 1) for name, number in starts.items()},
     }
+
+
+def fiscal_periods(today: date, fiscal_year_start_month: int) -> list[tuple[str, date, date, str]]:
+    """Months, quarters and years of the fiscal years from three before the present one to the next: type, start, end (exclusive), label.
+
+    A fiscal year has the number of the calendar year in which it ends.
+    """
+    now = today.year * 12 + today.month - 1
+    this_year = now - (now - (fiscal_year_start_month - 1)) % 12
+    periods = []
+    for first in range(this_year - 36, this_year + 24, 12):
+        year = (first + 11) // 12
+        periods.append(("year", _first_of_month(first), _first_of_month(first + 12), f"{year}"))
+        for quarter in range(4):
+            start = first + 3 * quarter
+            label = f"{year}-Q{quarter + 1}"
+            periods.append(("quarter", _first_of_month(start), _first_of_month(start + 3), label))
+        for month in range(first, first + 12):
+            start_date = _first_of_month(month)
+            periods.append(("month", start_date, _first_of_month(month + 1), f"{start_date:%Y-%m}"))
+    return periods
+
+
+def _first_of_month(number: int) -> date:
+    return date(number // 12, number % 12 + 1, 1)
 
 
 def _midnight(day: date | None) -> datetime | None:

@@ -83,7 +83,9 @@ class World:
         for model in self.models:
             self.con.execute(f"create or replace table {model.relation} as {model.sql}")
         found = self.con.execute("from marts.deal_risks").df().to_dict("records")
-        return {(row["opportunity_id"], row["risk"]): row for row in found}
+        return {
+            (row["opportunity_id"], row["risk"]): {str(name): value for name, value in row.items()} for row in found
+        }
 
 
 @pytest.fixture(scope="module")
