@@ -6,6 +6,7 @@ import dataclasses
 import math
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -536,7 +537,7 @@ def test_fiscal_periods__cover_each_day_once_per_kind_and_are_called_by_the_year
     for kind, count in (("month", 60), ("quarter", 20), ("year", 5)):
         found = [period for period in periods if period[0] == kind]
         assert len(found) == count
-        assert all(one[2] == following[1] for one, following in zip(found, found[1:], strict=False))
+        assert all(one[2] == following[1] for one, following in pairwise(found))
         assert (found[0][1], found[-1][2]) == (date(2022, 4, 1), date(2027, 4, 1))
     assert ("quarter", date(2026, 1, 1), date(2026, 4, 1), "2026-Q4") in periods
     assert ("year", date(2025, 4, 1), date(2026, 4, 1), "2026") in periods

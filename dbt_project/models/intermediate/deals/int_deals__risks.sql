@@ -1,6 +1,6 @@
--- Signs of danger of open deals, by one definition for two uses: as of now, and as of earlier beginnings of a month, from which what became of
--- the deals is known. is_present: 1 or 0; empty where it cannot be told. Of several beginnings of a month one counts, drawn by
--- the day on which the deal was opened, so that no deal counts twice.
+-- Signs of danger of open deals, by one definition for two uses: as of now, and as of earlier beginnings of a month, from which it is known
+-- what became of the deals. is_present: 1 or 0; empty where it cannot be told. Of several beginnings of a month one counts, drawn
+-- by the day on which the deal was opened, so that no deal counts twice.
 with rules as (
     select * from {{ source('settings', 'deal_risk_rules') }}
 ),
@@ -149,7 +149,7 @@ touches as (
         last_date,
         row_number() over (
             partition by opportunity_id, seen_at
-            order by case when contact_id is null then 1 else 0 end, last_date desc, contact_id
+            order by case when contact_id is null then 1 else 0 end, last_date desc nulls last, contact_id
         ) as person_no
     from last_touches
 ),

@@ -32,7 +32,7 @@ shares as (
         - {{ integer_divide('records.target_cents * (months.month_no - records.first_month_no)', 'records.month_count') }}
             as target_cents,
         row_number() over (
-            partition by records.owner_id, months.period_start order by records.month_count, records.period_start desc
+            partition by records.owner_id, months.period_start order by records.month_count, records.period_start desc nulls last
         ) as closest_first
     from records
     inner join months
