@@ -27,6 +27,7 @@ COMMANDS = {
     "explain": ("orchestration.cli.show", "Show every point of one account and its evidence."),
     "changes": ("orchestration.cli.history", "Show what changed since a day, by criterion, with the reason."),
     "history": ("orchestration.cli.history", "Show how an account was scored on past days."),
+    "pipeline": ("orchestration.cli.pipeline", "Show what changed in the open pipeline between two moments."),
     "handoffs": ("orchestration.cli.handoffs", "List the accounts handed over to sales, with follow-up and feedback."),
     "handoff": ("orchestration.cli.handoffs", "Accept an account handed over to sales, or send it back."),
     "segments": ("orchestration.cli.segments", "List saved segments, their members and changes; export them."),

@@ -41,7 +41,7 @@ def signed(points: int | None) -> str:
 
 def table(title: str, *columns: str) -> Table:
     """A plain table; columns that start with > are right-aligned."""
-    result = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    result = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     for column in columns:
         result.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
     return result

@@ -615,6 +615,34 @@ class Forecast(_Strict):
     fiscal_year_start_month: Annotated[StrictInt, Field(ge=1, le=12)] = 1
 
 
+class Pipeline(_Strict):
+    """What is known of the way that deals go."""
+
+    # Empty: in the order in which won deals came into them.
+    stages: list[Annotated[StrictStr, Field(min_length=1)]] = []
+
+    @field_validator("stages")
+    @classmethod
+    def _each_once(cls, stages: list[str]) -> list[str]:
+        twice = sorted({stage for stage in stages if stages.count(stage) > 1})
+        if twice:
+            raise ValueError(f"each stage has one place (named twice: {', '.join(twice)})")
+        return stages
+
+
+class DealRisks(_Strict):
+    """From when on an open deal is at risk, and on which past deals the effect of that is measured; see the template."""
+
+    overdue_days: Annotated[StrictInt, Field(ge=0, le=365)] = 0
+    silent_days: Annotated[StrictInt, Field(ge=1, le=365)] = 30
+    people_days: Annotated[StrictInt, Field(ge=1, le=365)] = 90
+    least_people: Annotated[StrictInt, Field(ge=2, le=20)] = 2
+    pushes: Annotated[StrictInt, Field(ge=1, le=20)] = 2
+    least_deals: Annotated[StrictInt, Field(ge=5)] = 20
+    months: Annotated[StrictInt, Field(ge=1, le=120)] = 36
+    outcome_days: Annotated[StrictInt, Field(ge=1, le=1095)] = 120
+
+
 class ScorecardSettings(_Strict):
     """The whole of `scorecard.yml`."""
 
@@ -630,6 +658,8 @@ class ScorecardSettings(_Strict):
     hierarchy: Hierarchy = Hierarchy()
     campaigns: Campaigns = Campaigns()
     forecast: Forecast = Forecast()
+    pipeline: Pipeline = Pipeline()
+    deal_risks: DealRisks = DealRisks()
     segments: Segments = Segments()
     pairs: Pairs = Pairs()
     protected: Protected = Protected()

@@ -102,6 +102,12 @@ _TABLES = {
     "buying_group": "job_function varchar",
     "campaign_rules": "influence_days integer",
     "campaign_sources": "campaign_type varchar, lead_source varchar",
+    "pipeline_comparisons": "comparison varchar, start_at timestamp, end_at timestamp",
+    "pipeline_stages": "stage varchar, stage_no integer",
+    "target_periods": "period_type varchar, period_start date, period_end date, period_label varchar",
+    "deal_risk_rules": "overdue_days integer, silent_days integer, people_days integer, least_people integer, pushes integer, "
+    "least_deals bigint",
+    "deal_risk_moments": "seen_at timestamp",
     "forecast_periods": "period_start date, period_end date, period_label varchar",
     "health": "recent_days integer, least_accounts bigint, least_deals bigint, silence_least_days integer",
     "health_limits": "check_name varchar, warn_limit double, fail_limit double",
@@ -113,6 +119,8 @@ _TABLES = {
     "bot_agents": "fragment varchar, kind varchar",
     **CARD_TABLES,
 }
+#: Comparison of the pipeline -> days back.
+COMPARED_DAYS = {"1_day": 1, "7_days": 7, "30_days": 30}
 _Rows = dict[str, list[tuple[Any, ...]]]
 
 
@@ -208,6 +216,21 @@ def _add_rules(rows: _Rows, settings: ScorecardSettings, as_of_at: datetime) -> 
     rows["campaign_rules"] = [(settings.campaigns.influence_days,)]
     rows["campaign_sources"] = [(_normal(t), _normal(s)) for t, s in settings.campaigns.sources.items()]
     rows["forecast_periods"] = _months(as_of_at.date(), settings.forecast.months)
+    rows["pipeline_comparisons"] = [
+        (name, start_at, as_of_at)
+        for name, start_at in comparison_starts(as_of_at, settings.forecast.fiscal_year_start_month).items()
+    ]
+    rows["pipeline_stages"] = [(stage, number) for number, stage in enumerate(settings.pipeline.stages, start=1)]
+    rows["target_periods"] = fiscal_periods(as_of_at.date(), settings.forecast.fiscal_year_start_month)
+    risks = settings.deal_risks
+    rows["deal_risk_rules"] = [
+        (risks.overdue_days, risks.silent_days, risks.people_days, risks.least_people, risks.pushes, risks.least_deals)
+    ]
+    rows["deal_risk_moments"] = [
+        (start_at,)
+        for start_at, _, known_at in _past_months(as_of_at, risks.months, risks.outcome_days, None)
+        if known_at <= as_of_at
+    ]
     rows["health"] = [(health.recent_days, health.least_accounts, health.least_deals, health.silence_least_days)]
     rows["health_limits"] = [
         (name, getattr(health, name).warn, getattr(health, name).fail)
@@ -232,6 +255,50 @@ def holdout_hash_below(share_pct: float) -> str:
     ('00000000', '80000000')
     """
     return f"{round(share_pct / 100 * 2**32):08x}"
+
+
+def comparison_starts(as_of_at: datetime, fiscal_year_start_month: int) -> dict[str, datetime]:
+    """The moments with which the pipeline is always compared, by name; months, quarters and years from their first instant.
+
+    >>> comparison_starts(datetime(2026, 11, 30, 18), 4)["quarter_start"]
+    datetime.datetime(2026, 10, 1, 0, 0)
+    """
+    month = as_of_at.year * 12 + as_of_at.month - 1
+    first = fiscal_year_start_month - 1
+    starts = {
+        "month_start": month,
+        "quarter_start": month - (month - first) % 3,
+        "year_start": month - (month - first) % 12,
+    }
+    return {
+        **{name: as_of_at - timedelta(days=days) for name, days in COMPARED_DAYS.items()},
+        **{name: datetime(number // 12, number % 12 + 1, 1) for name, number in starts.items()},
+    }
+
+
+def fiscal_periods(today: date, fiscal_year_start_month: int) -> list[tuple[str, date, date, str]]:
+    """Months, quarters and years of the fiscal years from three before the present one to the next: type, start, end (exclusive), label.
+
+    A fiscal year has the number of the calendar year in which it ends.
+    """
+    now = today.year * 12 + today.month - 1
+    this_year = now - (now - (fiscal_year_start_month - 1)) % 12
+    periods = []
+    for first in range(this_year - 36, this_year + 24, 12):
+        year = (first + 11) // 12
+        periods.append(("year", _first_of_month(first), _first_of_month(first + 12), f"{year}"))
+        for quarter in range(4):
+            start = first + 3 * quarter
+            label = f"{year}-Q{quarter + 1}"
+            periods.append(("quarter", _first_of_month(start), _first_of_month(start + 3), label))
+        for month in range(first, first + 12):
+            start_date = _first_of_month(month)
+            periods.append(("month", start_date, _first_of_month(month + 1), f"{start_date:%Y-%m}"))
+    return periods
+
+
+def _first_of_month(number: int) -> date:
+    return date(number // 12, number % 12 + 1, 1)
 
 
 def _midnight(day: date | None) -> datetime | None:

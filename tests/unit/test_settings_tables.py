@@ -6,6 +6,7 @@ import dataclasses
 import math
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from hypothesis import strategies as st
 
 from orchestration.lib import settings_tables
 from orchestration.lib.card_store import StoredCard
-from orchestration.lib.scorecard_settings import CELLS, ScorecardSettings, criterion_key
+from orchestration.lib.scorecard_settings import CELLS, DealRisks, Pipeline, ScorecardSettings, criterion_key
 from orchestration.lib.settings_tables import (
     HIGHEST_MICRO,
     LOWEST_MICRO,
     Decay,
+    fiscal_periods,
     holdout_hash_below,
     write_settings,
 )
@@ -532,3 +534,35 @@ def test_write__twice_gives_the_same_tables(tmp_path: Path) -> None:
             write_settings(con, settings, stored_card(settings), AS_OF)
             found.append({table: rows(con, f"from settings.{table}") for table in settings_tables._TABLES})
     assert found[0] == found[1]
+
+
+def test_pipeline_tables__hold_the_listed_stages_the_limits_of_risks_and_the_past_moments(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
+    chosen = {
+        "pipeline": Pipeline(stages=["Talk", "Offer"]),
+        "deal_risks": DealRisks(months=6, outcome_days=70, silent_days=14),
+    }
+    write_settings(con, settings_with().model_copy(update=chosen), None, AS_OF)
+    assert rows(con, "from settings.pipeline_stages order by 2") == [("Talk", 1), ("Offer", 2)]
+    assert rows(con, "from settings.deal_risk_rules") == [(0, 14, 90, 2, 2, 20)]
+    moments = [moment for (moment,) in rows(con, "from settings.deal_risk_moments order by 1")]
+    assert moments == [datetime(2026, 6, 1), datetime(2026, 7, 1), datetime(2026, 8, 1), datetime(2026, 9, 1)]
+    assert len(rows(con, "from settings.pipeline_comparisons where end_at = timestamp '2026-11-30 18:30'")) == 6
+
+
+def test_pipeline_stages__have_one_place_each() -> None:
+    with pytest.raises(ValueError, match="named twice: Talk"):
+        Pipeline(stages=["Talk", "Offer", "Talk"])
+
+
+def test_fiscal_periods__cover_each_day_once_per_kind_and_are_called_by_the_year_in_which_they_end() -> None:
+    periods = fiscal_periods(date(2026, 2, 28), 4)
+    for kind, count in (("month", 60), ("quarter", 20), ("year", 5)):
+        found = [period for period in periods if period[0] == kind]
+        assert len(found) == count
+        assert all(one[2] == following[1] for one, following in pairwise(found))
+        assert (found[0][1], found[-1][2]) == (date(2022, 4, 1), date(2027, 4, 1))
+    assert ("quarter", date(2026, 1, 1), date(2026, 4, 1), "2026-Q4") in periods
+    assert ("year", date(2025, 4, 1), date(2026, 4, 1), "2026") in periods
+    assert ("year", date(2026, 1, 1), date(2027, 1, 1), "2026") in fiscal_periods(date(2026, 12, 31), 1)

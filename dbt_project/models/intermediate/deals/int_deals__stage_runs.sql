@@ -1,0 +1,34 @@
+-- Each unbroken stay of an open deal in a stage; a deal that comes back begins another one.
+with spans as (
+    select
+        opportunity_id,
+        valid_from,
+        valid_to,
+        stage,
+        lag(stage) over (partition by opportunity_id order by valid_from) as stage_before,
+        lag(valid_to) over (partition by opportunity_id order by valid_from) as ended_before_at
+    from {{ ref('int_deals__history') }}
+    where status = 'open'
+),
+
+numbered as (
+    select
+        opportunity_id,
+        valid_from,
+        valid_to,
+        stage,
+        sum(case when stage = stage_before and ended_before_at = valid_from then 0 else 1 end) over (
+            partition by opportunity_id order by valid_from rows between unbounded preceding and current row
+        ) as run_no
+    from spans
+)
+
+select
+    opportunity_id,
+    cast(run_no as bigint) as run_no,
+    stage,
+    min(valid_from) as entered_at,
+    max(valid_to) as left_at
+from numbered
+where stage is not null
+group by opportunity_id, run_no, stage

@@ -1,0 +1,167 @@
+"""`scoring pipeline`: what changed in the open pipeline, to the cent. Forecasts are elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+import duckdb
+from rich.markup import escape
+
+from orchestration.cli import screens
+from orchestration.lib import pipeline_changes as changes_of_pipeline
+from orchestration.lib.errors import UserError
+from orchestration.lib.marts_reader import open_marts, rows
+from orchestration.lib.moments import parse_moment
+from orchestration.lib.pipeline_changes import GROUPS, Chosen
+from orchestration.lib.workspace import Workspace
+
+
+@click.group()
+def pipeline() -> None:
+    """The open pipeline: what changed in it."""
+
+
+@pipeline.command()
+@click.option(
+    "--from", "start", default="7-days", show_default=True, metavar="MOMENT",
+    help="yesterday, monday, 1-day, 7-days, 30-days, month-start, quarter-start, year-start or an ISO moment (UTC).",
+)  # fmt: skip
+@click.option("--to", "end", metavar="MOMENT", help="An ISO moment (UTC). Default: the last refresh's.")
+@click.option("--by", type=click.Choice([*GROUPS]), help="A waterfall for each of them; month: the promised one.")
+@click.option("--period", metavar="PERIOD", help="Deals promised for 2026-07, 2026-Q3 or 2026 only; fiscal ones.")
+@click.option("--owner", help="Deals of this user only: the id.")
+@click.option("--team", help="Deals of this team only.")
+@click.option("--product", help="Deals of this product only.")
+@click.option("--deals", is_flag=True, help="List every deal that changed.")
+@click.pass_obj
+def changes(
+    workspace: Workspace,
+    start: str,
+    end: str | None,
+    by: str | None,
+    period: str | None,
+    deals: bool,
+    **filters: str | None,
+) -> None:
+    """Show how the open pipeline came from one moment to another: start + changes = end, to the cent.
+
+    Each deal is in one step, the first that fits: won, lost, deleted, reopened, new, owner moved, pulled in, pushed out, up, down,
+    stage forward, stage back. Both moments are seen as they were known then.
+    """
+    from orchestration.lib.scorecard_settings import settings_of
+
+    workspace.require()
+    months = None
+    if period is not None:
+        months = changes_of_pipeline.parse_period(period, settings_of(workspace).forecast.fiscal_year_start_month)
+    columns = {"owner": "owner_id", "team": "team", "product": "product"}
+    wanted = tuple((columns[name], value) for name, value in filters.items() if value is not None)
+    with _between(workspace, start, end) as (con, comparison):
+        chosen = Chosen(comparison, months, wanted)
+        moments = rows(
+            con, "select distinct start_at, end_at from marts.pipeline_changes where comparison = ?", [comparison]
+        )
+        whole = changes_of_pipeline.waterfall(con, chosen)
+        won = changes_of_pipeline.won_deals(con, chosen)
+        divided = changes_of_pipeline.waterfall(con, chosen, by=by) if by else []
+        listed = changes_of_pipeline.deals_of(con, chosen) if deals else []
+    out = screens.console()
+    if not whole:
+        out.print("No deal was open at either moment, or closed between them.")
+        return
+    if not changes_of_pipeline.check_sum([*whole, *divided]):
+        raise AssertionError("the start and the changes of the pipeline do not add up to its end")
+    first, last = (f"{moments[0][name]:%Y-%m-%d %H:%M}" for name in ("start_at", "end_at"))
+    out.print(f"[bold]Open pipeline from {first} to {last} UTC[/bold]\n")
+    out.print(_waterfall(whole))
+    if won["deals"]:
+        out.print(
+            f"Won at {won['amount']:,.2f} ({won['deals']:,} deals), whatever their amount was when they were open\n"
+        )
+    if by:
+        out.print(_by_group(divided, by))
+    if deals:
+        out.print(_listed(listed))
+
+
+@contextmanager
+def _between(workspace: Workspace, start: str, end: str | None) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+    """Rows of `pipeline_changes` and the name of their comparison: the published ones where the moments are among them."""
+    with open_marts(workspace) as con:
+        held = None if end else changes_of_pipeline.held_comparison(con, start)
+        if held:
+            yield con, held
+            return
+        as_of_at = rows(con, "select as_of_at from publication")[0]["as_of_at"]
+        names = [row["comparison"].replace("_", "-") for row in changes_of_pipeline.comparisons(con)]
+    last = parse_moment(end) if end else None
+    first = changes_of_pipeline.since(start, last or as_of_at)
+    if first is None:
+        try:
+            first = parse_moment(start)
+        except UserError:
+            raise UserError(
+                f"--from must be yesterday, monday, {', '.join(names)} or an ISO moment such as 2026-06-30 (value: {start!r})"
+            ) from None
+    from orchestration.lib.job_runner import prepare_process
+    from orchestration.lib.warehouse import writer_lock
+
+    prepare_process(workspace)
+    with (
+        writer_lock(workspace),
+        changes_of_pipeline.changes_between(workspace, first, last) as (con, comparison),
+    ):
+        yield con, comparison
+
+
+def _waterfall(steps: list[dict[str, Any]]) -> Any:
+    result = screens.table("", "step", ">deals", ">amount")
+    for row in steps:
+        is_end = row["step"] in ("start", "end")
+        if row["step"] == "end":
+            result.add_section()
+        result.add_row(
+            row["step"].replace("_", " "),
+            f"{row['deals']:,}",
+            f"{row['amount']:,.2f}" if is_end else f"{row['amount']:+,.2f}",
+        )
+    return result
+
+
+def _by_group(steps: list[dict[str, Any]], by: str) -> Any:
+    names = [step for step in ("start", *changes_of_pipeline.STEPS, "end") if any(row["step"] == step for row in steps)]
+    result = screens.table(f"By {by}", by, *(f">{name.replace('_', ' ')}" for name in names))
+    for group in dict.fromkeys(row["group"] for row in steps):
+        amounts = {row["step"]: row["amount"] for row in steps if row["group"] == group}
+        result.add_row(escape(group), *(f"{amounts[name]:,.2f}" if name in amounts else "" for name in names))
+    return result
+
+
+def _listed(listed: list[dict[str, Any]]) -> Any:
+    result = screens.table(
+        "Deals",
+        "step",
+        "deal",
+        "side",
+        "owner",
+        "product",
+        "promised for",
+        "stage",
+        ">before",
+        ">change",
+        ">after",
+        ">won",
+    )
+    for row in listed:
+        before, after = row["stage_before"], row["stage_after"]
+        result.add_row(
+            row["bucket"].replace("_", " "), escape(row["opportunity_id"]), "" if row["side"] == "stayed" else row["side"],
+            escape(row["owner_name"]), escape(row["product"]), f"{row['close_month']:%Y-%m}" if row["close_month"] else "",
+            escape(after or before or "" if before == after or not before or not after else f"{before} -> {after}"),
+            f"{row['start_amount']:,.2f}", f"{row['change_amount']:+,.2f}", f"{row['end_amount']:,.2f}",
+            f"{row['won_amount']:,.2f}" if row["won_amount"] else "",
+        )  # fmt: skip
+    return result

@@ -1,0 +1,339 @@
+"""The waterfall of the open pipeline in SQL, against the one in Python and against what it is for: start + changes = end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ml.forecast.history import DealHistory
+from ml.forecast.waterfall import pipeline_changes
+from ml.forecast.waterfall import waterfall as waterfall_in_python
+from orchestration.lib.compiled_project import CompiledModel
+from orchestration.lib.dbt_runner import read_project
+from orchestration.lib.errors import UserError
+from orchestration.lib.pipeline_changes import STEPS, Chosen, check_sum, deals_of, parse_period, since, waterfall
+from orchestration.lib.settings_tables import comparison_starts
+from orchestration.lib.workspace import Workspace
+
+MODELS = ("int_deals__stages", "pipeline_changes")
+STAGES = ["first", "middle", "last"]
+START = datetime(2026, 1, 1)
+END_OF_TIME = datetime(9999, 12, 31)
+HISTORY = (
+    "opportunity_id varchar, valid_from timestamp, valid_to timestamp, account_id varchar, owner_id varchar, product varchar, "
+    "stage varchar, status varchar, amount decimal(18, 2), opened_at timestamp, expected_close_date date, closed_at timestamp, "
+    "forecast_category varchar"
+)
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[CompiledModel]:
+    return read_project(Workspace(tmp_path_factory.mktemp("pipeline"))).select(*MODELS)
+
+
+class World:
+    """A history of deals, and the mart over it."""
+
+    def __init__(self, models: list[CompiledModel], stages: list[str] = STAGES):
+        self.con = duckdb.connect(":memory:")
+        self.con.execute("attach ':memory:' as warehouse")
+        self.con.execute("use warehouse")
+        for schema in ("settings", "staging", "intermediate", "marts"):
+            self.con.execute(f"create schema {schema}")
+        self.con.execute(
+            f"""
+            create table intermediate.int_deals__history ({HISTORY});
+            create table intermediate.int_deals (opportunity_id varchar, status varchar);
+            create table staging.stg_crm__users (user_id varchar, user_name varchar, team varchar, region varchar);
+            insert into staging.stg_crm__users values ('ada', 'Ada', 'north', 'DE'), ('bo', 'Bo', 'north', 'DE'), ('cy', 'Cy', 'south', 'IT');
+            create table settings.pipeline_comparisons (comparison varchar, start_at timestamp, end_at timestamp);
+            create table settings.pipeline_stages (stage varchar, stage_no integer);
+            """
+        )
+        for number, stage in enumerate(stages, start=1):
+            self.con.execute("insert into settings.pipeline_stages values (?, ?)", [stage, number])
+        self.models = models
+
+    def of(self, history: list[Row], moments: list[tuple[datetime, datetime]]) -> None:
+        """Build the mart for pairs of moments, called 0, 1, ..."""
+        columns = [column.split()[0] for column in HISTORY.replace("(18, 2)", "").split(", ")]
+        self.con.execute("delete from intermediate.int_deals__history; delete from intermediate.int_deals")
+        self.con.execute("delete from settings.pipeline_comparisons")
+        values = [[row.get(column) for column in columns] for row in history]
+        if values:
+            self.con.executemany(
+                f"insert into intermediate.int_deals__history values ({', '.join('?' * len(columns))})", values
+            )
+        self.con.execute(
+            "insert into intermediate.int_deals select opportunity_id, status from intermediate.int_deals__history "
+            "where valid_to = ?",
+            [END_OF_TIME],
+        )
+        for number, (start, end) in enumerate(moments):
+            self.con.execute("insert into settings.pipeline_comparisons values (?, ?, ?)", [str(number), start, end])
+        for model in self.models:
+            self.con.execute(f"create or replace table {model.relation} as {model.sql}")
+
+    def changes(self, comparison: str = "0") -> pd.DataFrame:
+        return self.con.execute("from marts.pipeline_changes where comparison = ?", [comparison]).df()
+
+
+@pytest.fixture
+def world(models: list[CompiledModel]) -> Iterator[World]:
+    result = World(models)
+    yield result
+    result.con.close()
+
+
+def at(day: float) -> datetime:
+    return START + timedelta(days=day)
+
+
+state = st.fixed_dictionaries(
+    {
+        "status": st.sampled_from(["open", "open", "open", "won", "lost", "deleted"]),
+        "owner_id": st.sampled_from(["ada", "bo", "cy", None]),
+        "product": st.sampled_from(["p", "q"]),
+        "stage": st.sampled_from([*STAGES, "unlisted", None]),
+        "amount": st.one_of(st.none(), st.integers(0, 10_000_00).map(lambda cents: Decimal(cents) / 100)),
+        "expected_close_date": st.one_of(st.none(), st.integers(0, 150).map(lambda day: at(day).date())),
+    }
+)
+deal = st.lists(st.tuples(st.integers(0, 60), state), min_size=1, max_size=5, unique_by=lambda version: version[0])
+
+
+def history_of(deals: list[list[tuple[int, Row]]]) -> list[Row]:
+    """Rows of the model: what each deal was from a day until the next; nothing while it was deleted."""
+    found = []
+    for number, versions in enumerate(deals):
+        ordered = sorted(versions, key=lambda version: version[0])
+        ends = [at(day) for day, _ in ordered[1:]] + [END_OF_TIME]
+        for (day, values), until in zip(ordered, ends, strict=True):
+            closed = at(day) if values["status"] in ("won", "lost") else None
+            found.append(
+                {
+                    "opportunity_id": f"d{number}", "valid_from": at(day), "valid_to": until, "opened_at": at(ordered[0][0]),
+                    "closed_at": closed, **values,
+                }
+            )  # fmt: skip
+    return [row for row in found if row["status"] != "deleted"]
+
+
+def in_python(history: list[Row], start: datetime, end: datetime) -> pd.DataFrame:
+    """The mart's rows as `ml.forecast.waterfall` makes them, from the same history; a gap or an end in it is a deletion."""
+    rows = []
+    for row, after in zip(history, [*history[1:], None], strict=True):
+        rows.append(row | {"is_deleted": False})
+        is_last = after is None or after["opportunity_id"] != row["opportunity_id"]
+        if (is_last and row["valid_to"] < END_OF_TIME) or (
+            not is_last and after and after["valid_from"] > row["valid_to"]
+        ):
+            rows.append(row | {"is_deleted": True, "valid_from": row["valid_to"]})
+    versions = pd.DataFrame(
+        {
+            "deal_id": [row["opportunity_id"] for row in rows],
+            "known_from": [row["valid_from"] for row in rows],
+            "status": [row["status"] for row in rows],
+            "opened_at": [row["opened_at"] for row in rows],
+            "closed_at": pd.to_datetime([row["closed_at"] for row in rows]),
+            "owner": [row["owner_id"] or "(none)" for row in rows],
+            "product": [row["product"] for row in rows],
+            "stage": pd.array([row["stage"] for row in rows], dtype=object),
+            "amount_cents": pd.array(
+                [None if row["amount"] is None else int(row["amount"] * 100) for row in rows], dtype="Float64"
+            ),
+            "expected_close_date": pd.to_datetime([row["expected_close_date"] for row in rows]),
+            "is_deleted": [row["is_deleted"] for row in rows],
+        }
+    )
+    made = DealHistory.from_versions(versions, stages=STAGES, groups=("product",), observed_from=START)
+    return pipeline_changes(made, start, end, dimensions=("owner", "product"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(deals=st.lists(deal, min_size=1, max_size=6), days=st.tuples(st.integers(-1, 62), st.integers(-1, 62)))
+def test_pipeline_changes__in_sql_are_those_in_python(
+    models: list[CompiledModel], deals: list[list[tuple[int, Row]]], days: tuple[int, int]
+) -> None:
+    history = history_of(deals)
+    if not history:
+        return
+    start, end = at(min(days) + 0.5), at(max(days) + 0.5)
+    world = World(models)
+    try:
+        world.of(history, [(start, end)])
+        found = world.con.execute(
+            """
+            select opportunity_id, bucket, side, owner_id, product, coalesce(strftime(close_month, '%Y-%m'), '(none)'),
+                cast(100 * start_amount as bigint), cast(100 * change_amount as bigint), cast(100 * end_amount as bigint),
+                cast(100 * won_amount as bigint)
+            from marts.pipeline_changes order by all
+            """
+        ).fetchall()
+        expected = in_python(history, start, end)
+        assert found == sorted(tuple(row) for row in expected.itertuples(index=False))
+        steps = {row["step"]: row["amount"] for row in waterfall(world.con, Chosen("0"))}
+        same = waterfall_in_python(expected)
+        assert {step: cents for step, cents in zip(same["step"], same["cents"], strict=True) if cents} == {
+            step: int(100 * amount) for step, amount in steps.items() if amount
+        }
+    finally:
+        world.con.close()
+
+
+@settings(max_examples=40, deadline=None)
+@given(deals=st.lists(deal, min_size=1, max_size=6), days=st.tuples(st.integers(-1, 62), st.integers(-1, 62)))
+def test_pipeline_changes__lead_from_the_pipeline_then_to_the_pipeline_now_by_any_group(
+    models: list[CompiledModel], deals: list[list[tuple[int, Row]]], days: tuple[int, int]
+) -> None:
+    """Both ends are counted in the history itself, so that the identity is not one by construction."""
+    history = history_of(deals)
+    start, end = at(min(days) + 0.5), at(max(days) + 0.5)
+    world = World(models)
+    try:
+        world.of(history, [(start, end)])
+        names = {"owner": "owner_id", "product": "product", "month": "close_month"}
+        for by in (None, "owner", "team", "product", "month"):
+            steps = waterfall(world.con, Chosen("0"), by=by)
+            assert check_sum(steps)
+            if by in names:
+                for step, moment in (("start", start), ("end", end)):
+                    there = [
+                        row
+                        for row in history
+                        if row["status"] == "open" and row["valid_from"] <= moment < row["valid_to"]
+                    ]
+                    wanted: dict[str, tuple[int, Decimal]] = {}
+                    for row in there:
+                        value = row["expected_close_date"] if by == "month" else row[names[by]]
+                        name = "(none)" if value is None else f"{value:%Y-%m}" if by == "month" else str(value)
+                        count, amount = wanted.get(name, (0, Decimal(0)))
+                        wanted[name] = (count + 1, amount + (row["amount"] or 0))
+                    found = {
+                        row["group"].lower(): (row["deals"], row["amount"])
+                        for row in steps
+                        if row["step"] == step and (row["deals"] or row["amount"])
+                    }
+                    assert found == wanted
+        buckets = world.con.execute(
+            "select max(n) from (select count(distinct bucket) as n from marts.pipeline_changes group by opportunity_id)"
+        ).fetchall()[0][0]
+        assert buckets in (None, 1)
+    finally:
+        world.con.close()
+
+
+def open_deal(name: str, first: float, last: float | None = None, **values: Any) -> Row:
+    return {
+        "opportunity_id": name, "valid_from": at(first), "valid_to": END_OF_TIME if last is None else at(last), "opened_at": at(first),
+        "owner_id": "ada", "product": "p", "stage": "first", "status": "open", "amount": Decimal(100),
+        "expected_close_date": date(2026, 3, 31), **values,
+    }  # fmt: skip
+
+
+def test_pipeline_changes__a_deal_that_moved_and_grew_leaves_the_old_owner_and_arrives_at_the_new_one(
+    world: World,
+) -> None:
+    world.of(
+        [open_deal("a", 0, 10), open_deal("a", 10, owner_id="cy", amount=Decimal(130)), open_deal("b", 0)],
+        [(at(5), at(15))],
+    )
+    by_owner = [
+        (row["group"], row["step"], row["deals"], row["amount"])
+        for row in waterfall(world.con, Chosen("0"), by="owner")
+    ]
+    assert by_owner == [
+        ("Ada", "start", 2, 200), ("Ada", "owner_moved", 1, -100), ("Ada", "end", 1, 100),
+        ("Cy", "start", 0, 0), ("Cy", "owner_moved", 1, 130), ("Cy", "end", 1, 130),
+    ]  # fmt: skip
+    whole = [(row["step"], row["deals"], row["amount"]) for row in waterfall(world.con, Chosen("0"))]
+    assert whole == [("start", 2, 200), ("owner_moved", 1, 30), ("end", 2, 230)]
+    assert [(row["side"], row["change_amount"]) for row in deals_of(world.con, Chosen("0"))] == [
+        ("arrived", 130),
+        ("left", -100),
+    ]
+
+
+def test_pipeline_changes__a_deal_pushed_out_of_a_quarter_leaves_it(world: World) -> None:
+    history = [open_deal("a", 0, 10), open_deal("a", 10, expected_close_date=date(2026, 4, 1), amount=Decimal("90.05"))]
+    world.of(history, [(at(5), at(15))])
+    first, second = (Chosen("0", parse_period(text, 1)) for text in ("2026-Q1", "2026-q2"))
+    assert [(row["step"], row["amount"]) for row in waterfall(world.con, first)] == [
+        ("start", 100), ("pushed_out", -100), ("end", 0),
+    ]  # fmt: skip
+    assert [(row["step"], row["amount"]) for row in waterfall(world.con, second)] == [
+        ("start", 0), ("pushed_out", Decimal("90.05")), ("end", Decimal("90.05")),
+    ]  # fmt: skip
+
+
+def test_stages__that_nobody_listed_are_in_the_order_in_which_won_deals_came_into_them(
+    models: list[CompiledModel],
+) -> None:
+    world = World(models, stages=[])
+    path = ["Qualification", "Proposal", "Agreement"]
+    history = [open_deal("w", day, day + 1, stage=stage) for day, stage in enumerate(path)]
+    history += [open_deal("w", 3, status="won", closed_at=at(3), stage="Won")]
+    history += [open_deal("moving", 0, 5, stage="Agreement"), open_deal("moving", 5, stage="Proposal")]
+    world.of(history, [(at(4), at(6))])
+    stages = world.con.execute("select stage, stage_no from intermediate.int_deals__stages order by 2").fetchall()
+    bucket = world.con.execute("select bucket from marts.pipeline_changes").fetchall()
+    world.con.close()
+    assert stages == [("Qualification", 1), ("Proposal", 2), ("Agreement", 3)]
+    assert bucket == [("stage_back",)]
+
+
+def test_comparisons__begin_with_the_month_the_fiscal_quarter_and_the_fiscal_year() -> None:
+    starts = comparison_starts(datetime(2026, 2, 28, 18, 30), 4)
+    assert starts == {
+        "1_day": datetime(2026, 2, 27, 18, 30),
+        "7_days": datetime(2026, 2, 21, 18, 30),
+        "30_days": datetime(2026, 1, 29, 18, 30),
+        "month_start": datetime(2026, 2, 1),
+        "quarter_start": datetime(2026, 1, 1),
+        "year_start": datetime(2025, 4, 1),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "first_month", "period"),
+    [
+        ("2026-07", 4, (date(2026, 7, 1), date(2026, 8, 1))),
+        ("2026-Q3", 1, (date(2026, 7, 1), date(2026, 10, 1))),
+        ("2026-q4", 4, (date(2026, 1, 1), date(2026, 4, 1))),
+        ("2026-Q1", 4, (date(2025, 4, 1), date(2025, 7, 1))),
+        ("2026", 1, (date(2026, 1, 1), date(2027, 1, 1))),
+        ("2026", 10, (date(2025, 10, 1), date(2026, 10, 1))),
+    ],
+)
+def test_period__is_a_month_a_fiscal_quarter_or_a_fiscal_year(
+    text: str, first_month: int, period: tuple[date, date]
+) -> None:
+    assert parse_period(text, first_month) == period
+
+
+@pytest.mark.parametrize("text", ["2026-Q5", "2026-13", "Q3", "", "2026-Q", "0-Q1"])
+def test_period__that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="a period is"):
+        parse_period(text, 1)
+
+
+def test_since__monday_is_the_one_of_the_week() -> None:
+    assert since("Monday", datetime(2026, 6, 3, 9)) == datetime(2026, 6, 1)
+    assert since("monday", datetime(2026, 6, 1)) == datetime(2026, 6, 1)
+    assert since("yesterday", datetime(2026, 6, 3, 9)) == datetime(2026, 6, 2)
+    assert since("2026-06-01", datetime(2026, 6, 3)) is None
+
+
+def test_steps__are_all_buckets_that_change_something(world: World) -> None:
+    from ml.forecast.waterfall import BUCKETS
+
+    assert {*STEPS, "unchanged", "merged"} == set(BUCKETS)
