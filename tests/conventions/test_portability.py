@@ -35,7 +35,22 @@ NOT_PORTABLE = {
 }
 #: Functions that give the same in every engine that dbt runs on. A new one is added here once that has been looked up.
 FUNCTIONS = {
-    *("abs", "avg", "cast", "coalesce", "count", "exp", "extract", "floor", "greatest", "lag", "lead", "least", "ln", "lower"),
+    *(
+        "abs",
+        "avg",
+        "cast",
+        "coalesce",
+        "count",
+        "exp",
+        "extract",
+        "floor",
+        "greatest",
+        "lag",
+        "lead",
+        "least",
+        "ln",
+        "lower",
+    ),
     *("max", "min", "mod", "nullif", "percentile_cont", "replace", "row_number", "sqrt", "sum", "trim"),
 }
 #: Words before a bracket that are no functions, and types with a length.
