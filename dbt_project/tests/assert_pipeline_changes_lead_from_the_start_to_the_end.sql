@@ -17,7 +17,7 @@ history as (
         cast({{ dbt.date_trunc('month', 'expected_close_date') }} as date) as close_month,
         coalesce(amount, 0) as amount
     from {{ ref('int_deals__history') }}
-    where status = 'open'
+    where status = 'open' and valid_to > (select min(comparisons.start_at) from comparisons)
 ),
 
 sums as (

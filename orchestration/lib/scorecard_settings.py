@@ -639,6 +639,7 @@ class DealRisks(_Strict):
     least_people: Annotated[StrictInt, Field(ge=2, le=20)] = 2
     pushes: Annotated[StrictInt, Field(ge=1, le=20)] = 2
     least_deals: Annotated[StrictInt, Field(ge=5)] = 20
+    most_deals: Annotated[StrictInt, Field(ge=1000)] = 50_000
     months: Annotated[StrictInt, Field(ge=1, le=120)] = 36
     outcome_days: Annotated[StrictInt, Field(ge=1, le=1095)] = 120
 

@@ -106,7 +106,7 @@ _TABLES = {
     "pipeline_stages": "stage varchar, stage_no integer",
     "target_periods": "period_type varchar, period_start date, period_end date, period_label varchar",
     "deal_risk_rules": "overdue_days integer, silent_days integer, people_days integer, least_people integer, pushes integer, "
-    "least_deals bigint",
+    "least_deals bigint, most_deals bigint",
     "deal_risk_moments": "seen_at timestamp",
     "forecast_periods": "period_start date, period_end date, period_label varchar",
     "health": "recent_days integer, least_accounts bigint, least_deals bigint, silence_least_days integer",
@@ -224,7 +224,15 @@ def _add_rules(rows: _Rows, settings: ScorecardSettings, as_of_at: datetime) -> 
     rows["target_periods"] = fiscal_periods(as_of_at.date(), settings.forecast.fiscal_year_start_month)
     risks = settings.deal_risks
     rows["deal_risk_rules"] = [
-        (risks.overdue_days, risks.silent_days, risks.people_days, risks.least_people, risks.pushes, risks.least_deals)
+        (
+            risks.overdue_days,
+            risks.silent_days,
+            risks.people_days,
+            risks.least_people,
+            risks.pushes,
+            risks.least_deals,
+            risks.most_deals,
+        )
     ]
     rows["deal_risk_moments"] = [
         (start_at,)

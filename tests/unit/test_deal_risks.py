@@ -13,13 +13,13 @@ from orchestration.lib.compiled_project import CompiledModel
 from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.workspace import Workspace
 
-MODELS = ("int_deals__stage_runs", "int_deals__risks", "deal_risks")
+MODELS = ("int_deals__watched", "int_deals__stage_runs", "int_deals__risks", "deal_risks")
 NOW = datetime(2026, 6, 30, 12)
 END_OF_TIME = datetime(9999, 12, 31)
 TABLES = {
     "settings.refresh": "as_of_at timestamp, as_of_date date",
     "settings.deal_risk_rules": "overdue_days integer, silent_days integer, people_days integer, least_people integer, "
-    "pushes integer, least_deals bigint",
+    "pushes integer, least_deals bigint, most_deals bigint",
     "settings.deal_risk_moments": "seen_at timestamp",
     "settings.engaging_signals": "signal varchar",
     "staging.stg_crm__users": "user_id varchar, user_name varchar, team varchar",
@@ -45,7 +45,7 @@ class World:
         self.add("settings.refresh", as_of_at=NOW, as_of_date=NOW.date())
         self.add(
             "settings.deal_risk_rules",
-            overdue_days=0, silent_days=30, people_days=90, least_people=2, pushes=2, least_deals=3,
+            overdue_days=0, silent_days=30, people_days=90, least_people=2, pushes=2, least_deals=3, most_deals=1000,
         )  # fmt: skip
         self.add("settings.engaging_signals", signal="meeting")
         self.add("intermediate.int_signals", signal="meeting", first_occurred_at=datetime(2024, 1, 1))
@@ -194,7 +194,10 @@ def test_effect__is_counted_on_past_deals_each_once_and_is_not_said_of_a_few(wor
     assert counts == [20, 2, 20, 15]
     assert (row["win_rate_with"], row["win_rate_without"], row["effect"]) == (0.1, 0.75, "won less often")
     assert row["win_rate_with_low"] < 0.1 < row["win_rate_with_high"] < row["win_rate_without_low"]
-    world.con.execute("update settings.deal_risk_rules set least_deals = 21")
+    world.con.execute("update settings.deal_risk_rules set most_deals = 10")
+    drawn = world.build()["late", "overdue"]
+    assert 0 < drawn["deal_count_with"] + drawn["deal_count_without"] <= 10
+    world.con.execute("update settings.deal_risk_rules set most_deals = 1000, least_deals = 21")
     assert world.build()["late", "overdue"]["effect"] == "too few deals"
 
 

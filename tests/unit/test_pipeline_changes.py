@@ -337,3 +337,11 @@ def test_steps__are_all_buckets_that_change_something(world: World) -> None:
     from ml.forecast.waterfall import BUCKETS
 
     assert {*STEPS, "unchanged", "merged"} == set(BUCKETS)
+
+
+def test_pipeline_changes__a_deal_that_was_closed_before_and_edited_since_is_in_none(world: World) -> None:
+    closed = {"status": "won", "closed_at": at(3)}
+    history = [open_deal("a", 0, 3), open_deal("a", 3, 10, **closed), open_deal("a", 10, **closed, amount=Decimal(7))]
+    world.of(history, [(at(5), at(15)), (at(1), at(15))])
+    assert world.changes("0").empty
+    assert world.changes("1")[["bucket", "change_amount", "won_amount"]].values.tolist() == [["won", -100, 7]]

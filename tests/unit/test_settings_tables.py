@@ -545,7 +545,7 @@ def test_pipeline_tables__hold_the_listed_stages_the_limits_of_risks_and_the_pas
     }
     write_settings(con, settings_with().model_copy(update=chosen), None, AS_OF)
     assert rows(con, "from settings.pipeline_stages order by 2") == [("Talk", 1), ("Offer", 2)]
-    assert rows(con, "from settings.deal_risk_rules") == [(0, 14, 90, 2, 2, 20)]
+    assert rows(con, "from settings.deal_risk_rules") == [(0, 14, 90, 2, 2, 20, 50_000)]
     moments = [moment for (moment,) in rows(con, "from settings.deal_risk_moments order by 1")]
     assert moments == [datetime(2026, 6, 1), datetime(2026, 7, 1), datetime(2026, 8, 1), datetime(2026, 9, 1)]
     assert len(rows(con, "from settings.pipeline_comparisons where end_at = timestamp '2026-11-30 18:30'")) == 6

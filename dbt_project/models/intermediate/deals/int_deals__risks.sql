@@ -22,6 +22,19 @@ moments as (
     from {{ source('settings', 'refresh') }}
 ),
 
+watched as (
+    select * from {{ ref('int_deals__watched') }}
+),
+
+open_spans as (
+    select
+        history.*,
+        watched.is_drawn
+    from {{ ref('int_deals__history') }} as history
+    inner join watched on history.opportunity_id = watched.opportunity_id
+    where history.status = 'open'
+),
+
 seen as (
     select
         history.opportunity_id,
@@ -34,9 +47,9 @@ seen as (
         moments.is_now,
         row_number() over (partition by history.opportunity_id, moments.is_now order by moments.seen_at) as moment_no,
         count(*) over (partition by history.opportunity_id, moments.is_now) as moment_count
-    from {{ ref('int_deals__history') }} as history
+    from open_spans as history
     inner join moments on history.valid_from <= moments.seen_at and history.valid_to > moments.seen_at
-    where history.status = 'open'
+    where moments.is_now = 1 or history.is_drawn = 1
 ),
 
 subjects as (
@@ -54,8 +67,9 @@ won_runs as (
         deals.closed_at,
         {{ days_between('cast(runs.entered_at as date)', 'cast(runs.left_at as date)') }} as stay_days
     from {{ ref('int_deals__stage_runs') }} as runs
+    inner join watched on runs.opportunity_id = watched.opportunity_id
     inner join {{ ref('int_deals') }} as deals on runs.opportunity_id = deals.opportunity_id
-    where deals.status = 'won'
+    where deals.status = 'won' and watched.is_drawn = 1
 ),
 
 -- How long won deals stayed in a stage, as it was known at each moment: nine of ten as long or shorter. A limit that knew how the deals
@@ -94,8 +108,7 @@ promises as (
         valid_from,
         expected_close_date,
         lag(expected_close_date) over (partition by opportunity_id order by valid_from) as promised_before
-    from {{ ref('int_deals__history') }}
-    where status = 'open'
+    from open_spans
 ),
 
 pushes as (

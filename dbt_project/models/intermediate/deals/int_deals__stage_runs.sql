@@ -1,14 +1,15 @@
--- Each unbroken stay of an open deal in a stage; a deal that comes back begins another one.
+-- Each unbroken stay of a watched deal in a stage while it was open; a deal that comes back begins another one.
 with spans as (
     select
-        opportunity_id,
-        valid_from,
-        valid_to,
-        stage,
-        lag(stage) over (partition by opportunity_id order by valid_from) as stage_before,
-        lag(valid_to) over (partition by opportunity_id order by valid_from) as ended_before_at
-    from {{ ref('int_deals__history') }}
-    where status = 'open'
+        history.opportunity_id,
+        history.valid_from,
+        history.valid_to,
+        history.stage,
+        lag(history.stage) over (partition by history.opportunity_id order by history.valid_from) as stage_before,
+        lag(history.valid_to) over (partition by history.opportunity_id order by history.valid_from) as ended_before_at
+    from {{ ref('int_deals__history') }} as history
+    inner join {{ ref('int_deals__watched') }} as watched on history.opportunity_id = watched.opportunity_id
+    where history.status = 'open'
 ),
 
 numbered as (

@@ -17,13 +17,14 @@ history as (
         cast({{ dbt.date_trunc('month', 'expected_close_date') }} as date) as close_month,
         coalesce(amount, 0) as amount
     from {{ ref('int_deals__history') }}
+    where valid_to > (select min(comparisons.start_at) from comparisons)
 ),
 
 first_known as (
     select
         opportunity_id,
         min(valid_from) as known_from
-    from history
+    from {{ ref('int_deals__history') }}
     group by opportunity_id
 ),
 
