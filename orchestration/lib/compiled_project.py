@@ -6,6 +6,7 @@ dbt compiles it once per state of the project (`dbt_runner`); `model_builds` run
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from graphlib import TopologicalSorter
@@ -158,7 +159,7 @@ class CompiledProject:
     def write(self, path: Path) -> None:
         """Write the project as JSON, whole or not at all."""
         document = {"models": [asdict(m) for m in self.models.values()], "tests": [asdict(t) for t in self.tests]}
-        building = path.with_name(f"{path.name}.{id(self)}")
+        building = path.with_name(f"{path.name}.{os.getpid()}")
         building.write_text(json.dumps(document), encoding="utf-8")
         building.replace(path)
 

@@ -177,13 +177,7 @@ def read_deals(workspace: Workspace) -> Deals:
         stages = [
             stage
             for (stage,) in con.execute(
-                """
-                select stage from (
-                    select stage, row_number() over (partition by opportunity_id order by valid_from) as step
-                    from intermediate.int_deals__history where status = 'open' and stage is not null
-                ) as steps
-                group by stage order by avg(step), stage
-                """
+                "select stage from intermediate.int_deals__stages order by stage_no"
             ).fetchall()
         ]
         open_deals = con.execute(
