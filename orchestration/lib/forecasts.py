@@ -176,9 +176,7 @@ def read_deals(workspace: Workspace) -> Deals:
         ).df()
         stages = [
             stage
-            for (stage,) in con.execute(
-                "select stage from intermediate.int_deals__stages order by stage_no"
-            ).fetchall()
+            for (stage,) in con.execute("select stage from intermediate.int_deals__stages order by stage_no").fetchall()
         ]
         open_deals = con.execute(
             """

@@ -9,7 +9,6 @@ from typing import Any
 
 import duckdb
 import pandas as pd
-import pytest
 
 from orchestration.lib.demo_company import CRITERIA, TRUTH_DEALS_FILE
 from orchestration.lib.landing import landing_file
@@ -187,7 +186,6 @@ def _first_number(label: str) -> float | None:
     return float(label.removeprefix(">= ").split("-")[0].replace(",", ""))
 
 
-@pytest.mark.slow
 def test_refresh__again_changes_nothing(demo: Company, refresh: Callable[..., Any], tmp_path: Path) -> None:
     workspace = demo.copy(tmp_path / "again")
     before = marts_of(demo.workspace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import date
 from typing import Any
 
@@ -10,6 +11,10 @@ import pytest
 from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.errors import UserError
 from orchestration.lib.forecasts import (
+    BACKTESTS,
+    FORECAST_DEALS,
+    FORECASTS,
+    TABLES,
     MadeForecast,
     backtest_is_due,
     forecast_periods,
@@ -31,7 +36,14 @@ MARTS = ("forecast_snapshots", "forecast_accuracy", "forecast_backtest", "deal_f
 
 @pytest.fixture(scope="module")
 def workspace(demo: Company, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return demo.copy(tmp_path_factory.mktemp("forecasts") / "workspace")
+    """The demo company before anybody forecast anything."""
+    result = demo.copy(tmp_path_factory.mktemp("forecasts") / "workspace")
+    for folder in (FORECASTS, FORECAST_DEALS, BACKTESTS):
+        shutil.rmtree(result.landing / folder)
+    with open_warehouse(result) as con:
+        for table in (*TABLES, "forecast_files"):
+            con.execute(f"drop table history.{table}")
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +168,7 @@ def test_snapshots__stay_as_they_were_made_whatever_becomes_of_the_settings(
     ]
     # From the landing zone alone, the same.
     with open_warehouse(workspace) as con:
-        for table in ("forecasts", "forecast_deals", "forecast_backtests", "forecast_files"):
+        for table in (*TABLES, "forecast_files"):
             con.execute(f"drop table history.{table}")
         assert load_forecasts(con, workspace) == 5
         assert load_forecasts(con, workspace) == 0

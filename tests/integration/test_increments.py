@@ -258,7 +258,6 @@ def test_increment__equals_a_full_build(warehouse: Warehouse) -> None:
     assert_equal_to_a_full_build(warehouse, moment)
 
 
-@pytest.mark.slow
 def test_increment__after_midnight_with_what_was_undone_equals_a_full_build(warehouse: Warehouse) -> None:
     """A day later: both merges are taken back, versions come out of order, a visitor becomes somebody else, a contact is deleted, an
     event is older than its signal's first, and one that had landed for later has come.

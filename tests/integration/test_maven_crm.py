@@ -87,7 +87,6 @@ def test_maven__as_of_october_sees_nothing_later(maven: Workspace, refresh: Call
     assert f"{open_deals['last']:%Y-%m-%d}" <= "2017-10-01"
 
 
-@pytest.mark.slow
 def test_maven__the_default_scorecard_scores_it_too(
     maven: Workspace, shared_data: Path, refresh: Callable[..., Any], tmp_path: Path
 ) -> None:

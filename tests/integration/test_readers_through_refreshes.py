@@ -14,8 +14,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from orchestration.lib.publishing import current_version
 from orchestration.lib.workspace import Workspace
 from tests.conftest import DEMO_END
@@ -52,7 +50,6 @@ print(json.dumps({"seen": sorted(seen), "wrong": wrong, "reads": reads}), flush=
 """
 
 
-@pytest.mark.slow
 def test_readers_in_a_loop__see_only_whole_snapshots_through_whole_refreshes(
     tmp_path: Path, refresh: Callable[..., Any]
 ) -> None:

@@ -74,7 +74,7 @@ def test_readme__commands_in_the_table_exist() -> None:
         # The command, and within a group the command of the group.
         command = main.get_command(None, words[0])  # type: ignore[arg-type]
         assert words[0] in COMMANDS, text
-        if isinstance(command, click.Group):
+        if isinstance(command, click.Group) and len(words) > 1 and not words[1].startswith("--"):
             command = command.commands[words[1]]
         options = {option for parameter in command.params for option in parameter.opts}  # type: ignore[union-attr]
         for argument in words:

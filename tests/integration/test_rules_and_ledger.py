@@ -129,7 +129,6 @@ def test_segments__have_members_changes_and_a_feed(company: Workspace, tmp_path:
     )
 
 
-@pytest.mark.slow
 def test_rules_and_adjustments__through_the_command_line(company: Workspace, refresh: Callable[..., Any]) -> None:
     with open_marts(company) as con:
         ((as_of_at,),) = con.execute("select as_of_at from publication").fetchall()
