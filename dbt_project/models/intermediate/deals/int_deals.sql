@@ -60,28 +60,9 @@ put_back as (
         held.contact_id,
         coalesce(case when held.is_closed_later then stage_changes.owner_id end, held.owner_id) as owner_id,
         held.product,
-        case
-            when held.is_closed_later then stage_changes.stage
-            else coalesce(case when held.status = 'open' then stage_changes.stage end, held.stage)
-        end as stage,
-        case when held.is_closed_later then 'open' else held.status end as status,
-        case
-            when not held.is_workspace_currency then null
-            when held.is_closed_later then stage_changes.amount
-            else coalesce(case when held.status = 'open' then stage_changes.amount end, held.amount)
-        end as amount,
+        {{ deal_state('held', 'stage_changes') }},
         held.is_workspace_currency,
         held.opened_at,
-        case
-            when held.is_closed_later then stage_changes.expected_close_date
-            else
-                coalesce(
-                    case when held.status = 'open' then stage_changes.expected_close_date end,
-                    held.expected_close_date
-                )
-        end as expected_close_date,
-        -- CRMs write a planned date into the close date of an open deal.
-        case when held.status <> 'open' and not held.is_closed_later then held.closed_at end as closed_at,
         held.lead_source,
         held.campaign_id,
         case when held.is_closed_later then null else held.loss_reason end as loss_reason,

@@ -124,22 +124,8 @@ select
     survivors.surviving_account_id as account_id,
     coalesce(case when held.is_closed_later then changes.owner_id end, held.owner_id) as owner_id,
     held.product,
-    case
-        when held.is_closed_later then changes.stage
-        else coalesce(case when held.status = 'open' then changes.stage end, held.stage)
-    end as stage,
-    case when held.is_closed_later then 'open' else held.status end as status,
-    case
-        when not held.is_workspace_currency then null
-        when held.is_closed_later then changes.amount
-        else coalesce(case when held.status = 'open' then changes.amount end, held.amount)
-    end as amount,
+    {{ deal_state('held', 'changes') }},
     held.opened_at,
-    case
-        when held.is_closed_later then changes.expected_close_date
-        else coalesce(case when held.status = 'open' then changes.expected_close_date end, held.expected_close_date)
-    end as expected_close_date,
-    case when held.status <> 'open' and not held.is_closed_later then held.closed_at end as closed_at,
     case when held.is_closed_later then changes.forecast_category else held.forecast_category end as forecast_category
 from held
 left join stage_changes as changes
