@@ -542,7 +542,17 @@ def deal_forecasts(
         slip = np.where(left > 0, 1 - _at(closed, grid, np.clip(np.nan_to_num(left), 0, grid[-1])), 1.0)
         columns["slip_probability"] = np.where(np.isnan(left), np.nan, slip)
         parts.append(pd.DataFrame(columns))
-    names = ["deal_id", "p_won", "p_lost", "close_date_low", "close_date", "close_date_high", "slip_probability"]
+    chances = [f"p_won_by_{pd.Timestamp(date):%Y-%m-%d}" for date in by]  # type: ignore[arg-type]
+    names = [
+        "deal_id",
+        "p_won",
+        "p_lost",
+        *chances,
+        "close_date_low",
+        "close_date",
+        "close_date_high",
+        "slip_probability",
+    ]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
 
 

@@ -100,6 +100,10 @@ def _between(workspace: Workspace, start: str, end: str | None) -> Iterator[tupl
     last = parse_moment(end) if end else None
     first = changes_of_pipeline.since(start, last or as_of_at)
     if first is None:
+        if not names:
+            raise UserError(
+                "no deal has been open in any of the usual stretches: give --from as a moment, such as 2026-06-30"
+            )
         try:
             first = parse_moment(start)
         except UserError:

@@ -27,10 +27,12 @@ def draw_forecast(con: duckdb.DuckDBPyConnection, file: Path) -> None:
     Raises
     ------
     UserError
-        Another suffix.
+        Another suffix, or a folder that does not exist.
     """
     if file.suffix.lower() not in SUFFIXES:
         raise UserError(f"a chart is a {' or '.join(SUFFIXES)} file (value: {file.name})")
+    if not file.absolute().parent.is_dir():
+        raise UserError(f"the chart's folder does not exist: {file.absolute().parent}")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -226,6 +226,11 @@ def make_forecast(
     settings : how many months ahead, and where the fiscal year begins
     seed : the only source of chance
 
+    Raises
+    ------
+    UserError
+        Too few deals to learn from.
+
     Notes
     -----
     Intervals are calibrated on the newest landed backtest by the same method version; without one, on the method's prior alone.
@@ -240,7 +245,10 @@ def make_forecast(
     as_of_at = deals.as_of_at
     periods = forecast_periods(as_of_at.date(), settings.months, settings.fiscal_year_start_month)
     say(f"learning from {deals.won_count:,} won deals and all others")
-    model = fit_forecast(deals.history, as_of_at, fiscal_start_month=settings.fiscal_year_start_month, seed=seed)
+    try:
+        model = fit_forecast(deals.history, as_of_at, fiscal_start_month=settings.fiscal_year_start_month, seed=seed)
+    except ValueError as error:
+        raise UserError(f"too few deals to learn a forecast from: {error}") from error
     say(f"drawing {len(deals.open_deals):,} open deals and those to come")
     totals = simulate(model, deals.history, periods, dimensions=DIMENSIONS, seed=seed)
     calibrations = read_calibrations(workspace)
@@ -314,7 +322,7 @@ def make_backtest(
     Raises
     ------
     UserError
-        No origin has a window that has ended.
+        No origin has a window that has ended, or there are too few deals.
     """
     from ml.forecast.backtest import backtest
 
@@ -322,19 +330,24 @@ def make_backtest(
     usable = [origin for origin in origins if origin <= last]
     if not usable:
         raise UserError(f"a backtest needs origins up to {last}: what came of later ones is not known yet")
-    frame = backtest(
-        deals.history,
-        [datetime.combine(origin, datetime.min.time()) for origin in usable],
-        HORIZONS_DAYS,
-        dimensions=("owner",),
-        fiscal_start_month=settings.fiscal_year_start_month,
-        seed=seed,
-    )
+    try:
+        frame = backtest(
+            deals.history,
+            [datetime.combine(origin, datetime.min.time()) for origin in usable],
+            HORIZONS_DAYS,
+            dimensions=("owner",),
+            fiscal_start_month=settings.fiscal_year_start_month,
+            seed=seed,
+        )
+    except ValueError as error:
+        raise UserError(f"too few deals for a backtest: {error}") from error
     # A window that has not ended says nothing yet.
     import pandas as pd
 
     ends = pd.to_datetime(frame["origin"]) + pd.to_timedelta(frame["horizon_days"], unit="D")
     frame = frame[ends <= deals.as_of_at].reset_index(drop=True)
+    if frame.empty:
+        raise UserError("too few deals for a backtest: none had been closed before any of the moments")
     for name in ("point", "actual", *LEVEL_COLUMNS):
         frame[name] = (frame[name] / 100).round(2)
     made_from = (deals.fingerprint, METHOD_VERSION, settings.model_dump_json(), seed, usable)

@@ -34,7 +34,11 @@ def build_forecast_assets() -> list[dg.AssetsDefinition]:
                 origins = past_origins(deals)
                 if origins:
                     context.log.info(f"testing the forecast on {len(origins)} past months")
-                    make_backtest(home, deals, origins, settings)
+                    try:
+                        make_backtest(home, deals, origins, settings)
+                    except UserError as error:
+                        # Too thin a past to be tested on; the present may still be forecast.
+                        context.log.info(f"no backtest: {error}")
             made = make_forecast(home, deals, settings, say=context.log.info)
         except UserError as error:
             # A company without closed deals is refreshed all the same.

@@ -1,0 +1,76 @@
+"""Forecasts of hardly any deals: an answer or a reason, never a fault. Whole ones are in tests/integration/test_forecasts.py."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pytest
+
+from ml.forecast.history import DealHistory
+from orchestration.lib.errors import UserError
+from orchestration.lib.forecast_plots import draw_forecast
+from orchestration.lib.forecasts import Deals, make_backtest, make_forecast
+from orchestration.lib.scorecard_settings import Forecast
+from orchestration.lib.workspace import Workspace
+
+AS_OF = datetime(2026, 6, 30)
+
+
+def version(deal: str, known_from: datetime, status: str, opened_at: datetime) -> dict[str, Any]:
+    closed_at = known_from if status != "open" else pd.NaT
+    return {
+        "deal_id": deal, "known_from": known_from, "status": status, "opened_at": opened_at, "closed_at": closed_at,
+        "amount_cents": 100_00.0, "owner": "o", "team": "t", "product": "p",
+    }  # fmt: skip
+
+
+def deals_of(*versions: dict[str, Any]) -> Deals:
+    """Deals of which none is open."""
+    history = DealHistory.from_versions(pd.DataFrame(versions), groups=("team", "product"))
+    columns = [
+        "opportunity_id",
+        "owner",
+        "team",
+        "product",
+        "amount",
+        "expected_close_date",
+        "forecast_category",
+        "stage_win_rate",
+    ]
+    return Deals(AS_OF, history, pd.DataFrame(columns=columns), "f" * 64, 1)
+
+
+def test_forecast__of_one_deal_says_that_it_is_too_few(tmp_path: Path) -> None:
+    deals = deals_of(version("a", datetime(2026, 6, 29, 23), "won", datetime(2026, 6, 29, 22)))
+    with pytest.raises(UserError, match="too few deals"):
+        make_forecast(Workspace(tmp_path), deals, Forecast())
+    with pytest.raises(UserError, match="too few deals"):
+        make_backtest(Workspace(tmp_path), deals, [date(2026, 1, 1)], Forecast())
+
+
+def test_forecast__without_an_open_deal_is_of_those_to_come(tmp_path: Path) -> None:
+    opened = datetime(2026, 1, 1)
+    deals = deals_of(
+        *(version(f"d{k}", opened, "open", opened) for k in range(4)),
+        *(version(f"d{k}", datetime(2026, 2 + k, 1), "won" if k else "lost", opened) for k in range(4)),
+    )
+    made = make_forecast(Workspace(tmp_path), deals, Forecast())
+    assert made.deal_count == 0
+    landed = pd.read_parquet(made.file)
+    assert set(landed["part"]) == {"won", "open", "new", "total"}
+    quarter = landed[
+        (landed["dimension"] == "all") & (landed["period_label"] == "2026-Q2") & (landed["method"] == "forecast")
+    ]
+    assert float(quarter.loc[quarter["part"] == "won", "p50"].iloc[0]) == 200.0
+
+
+def test_chart__of_another_kind_or_into_no_folder_is_refused(tmp_path: Path) -> None:
+    with duckdb.connect() as con:
+        with pytest.raises(UserError, match=r"png or \.svg"):
+            draw_forecast(con, tmp_path / "x.gif")
+        with pytest.raises(UserError, match="folder does not exist"):
+            draw_forecast(con, tmp_path / "nowhere" / "x.png")
