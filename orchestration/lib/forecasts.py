@@ -156,9 +156,9 @@ def read_deals(workspace: Workspace) -> Deals:
                 case when history.status = 'open' then history.stage end as stage,
                 cast(history.amount * 100 as double) as amount_cents,
                 history.expected_close_date,
-                coalesce(history.owner_id, '(none)') as owner,
-                coalesce(users.team, '(none)') as team,
-                coalesce(history.product, '(none)') as product,
+                history.owner_id as owner,
+                users.team,
+                history.product,
                 false as is_deleted
             from intermediate.int_deals__history as history
             left join staging.stg_crm__users as users on history.owner_id = users.user_id
