@@ -43,6 +43,9 @@ def workspace(demo: Company, tmp_path_factory: pytest.TempPathFactory) -> Worksp
     with open_warehouse(result) as con:
         for table in (*TABLES, "forecast_files"):
             con.execute(f"drop table history.{table}")
+        # Of some deals nobody says what they are about: one group, which the key of the snapshots holds.
+        for model in ("int_deals", "int_deals__history"):
+            con.execute(f"update intermediate.{model} set product = null where opportunity_id like '%7'")
     return result
 
 
