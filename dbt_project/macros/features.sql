@@ -300,24 +300,7 @@ from completed
 #}
 {% macro _changed_spines(spine, per_contact, moved, recorded, daily, descendants, role_weights) %}
     select spine_id
-    from (
-        {%- for relation, now, side in [(spine, as_of_at(), 1), (last_build(spine), seen_until(), -1)] %}
-        select
-            spine_id,
-            account_id,
-            contact_id,
-            as_of_date,
-            case when as_of_at <> {{ now }} then as_of_at end as own_moment_at,
-            {{ side }} as side
-        from {{ relation }}
-        {%- if not loop.last %}
-
-        union all
-        {% endif %}
-        {%- endfor %}
-    ) as both_builds
-    group by spine_id, account_id, contact_id, as_of_date, own_moment_at
-    having sum(side) <> 0
+    from {{ differences(spine) }}
 
     union
 
@@ -351,9 +334,7 @@ from completed
     select spines.spine_id
     from {{ spine }} as spines
     inner join (
-        {{ changed_since_last_build(
-            descendants, 'account_id, valid_from, valid_to', ['account_id', 'below_account_id', 'valid_from', 'valid_to']
-        ) }}
+        {{ changed_since_last_build(descendants, 'account_id, valid_from, valid_to') }}
     ) as relinked
         on
             spines.account_id = relinked.account_id
@@ -384,11 +365,10 @@ from completed
     from {{ spine }} as spines
     inner join (
         select
-            coalesce(since.first_occurred_at, {{ end_of_time() }}) as since_at,
-            coalesce(before.first_occurred_at, {{ end_of_time() }}) as before_at
-        from {{ recorded }} as since
-        full outer join {{ last_build(recorded) }} as before on since.signal = before.signal
-        where coalesce(since.first_occurred_at, {{ end_of_time() }}) <> coalesce(before.first_occurred_at, {{ end_of_time() }})
+            coalesce(min(case when _side = 1 then first_occurred_at end), {{ end_of_time() }}) as since_at,
+            coalesce(min(case when _side = -1 then first_occurred_at end), {{ end_of_time() }}) as before_at
+        from {{ differences(recorded) }}
+        group by signal
     ) as beginnings
         on
             spines.as_of_at >= least(beginnings.since_at, beginnings.before_at)
@@ -402,9 +382,7 @@ from completed
 {% endmacro %}
 
 {% macro _contacts_of_other_weight(role_weights) -%}
-    {{ changed_since_last_build(
-        role_weights, 'contact_id', ['contact_id', 'role_key', 'weight_milli', 'valid_from', 'valid_to']
-    ) }}
+    {{ changed_since_last_build(role_weights, 'contact_id') }}
 {%- endmacro %}
 
 {# A value times a weight in thousandths, cut off. In two parts, so that the largest of both stay within 64 bits. #}

@@ -1,16 +1,19 @@
 {#
     Builds that cost what is new. A table that is kept from build to build says so by `materialized: incremental`; what is new since
-    the last build stands in `increment.plan` and `increment.new_files`, and the tables of the last build that are made anew each time
-    stand beside the new ones under their name with `__last` (orchestration/lib/increments.py).
+    the last build stands in `increment.plan` and `increment.new_files` (orchestration/lib/increments.py), and the rows in which other
+    tables differ from the last build's in `increment.<table>__differences` (orchestration/lib/differences.py).
 
     A full build (--full-refresh) reads none of them. Law: both give the same rows.
 #}
 
 {% macro is_full_build() %}{{ return(flags.FULL_REFRESH) }}{% endmacro %}
 
-{# The table as the last build left it. Not to be read in a full build: it may be missing. #}
-{% macro last_build(relation) %}
-    {{ return(relation.incorporate(path={'identifier': relation.identifier ~ '__last'})) }}
+{#
+    The rows in which a table that is compared (`is_compared`) differs from the last build's: its columns and `_side`, 1 for new rows and
+    -1 for old ones. Not to be read in a full build: it may be missing.
+#}
+{% macro differences(relation) %}
+    {{ return(relation.incorporate(path={'schema': 'increment', 'identifier': relation.identifier ~ '__differences'})) }}
 {% endmacro %}
 
 {# For a model that reads what another one held before this build: a reference would be a circle. #}
@@ -35,27 +38,21 @@
 {% endmacro %}
 
 {#
-    Keys whose rows differ between the last build's table and the new one, each once or more.
+    Keys whose rows are not those of the last build, each once or more.
 
-    columns: all that count, the key included. known_by: rows count only once this moment has come, as of each build.
+    known_by: rows count only once this moment has come, as of each build.
 #}
-{% macro changed_since_last_build(relation, key, columns, known_by=none) %}
+{% macro changed_since_last_build(relation, key, known_by=none) %}
     select {{ key }}
-    from (
-        select {{ columns | join(', ') }}, 1 as side
-        from {{ relation }}
-        {%- if known_by is not none %}
-        where {{ known_by }} <= {{ as_of_at() }}
-        {%- endif %}
-        union all
-        select {{ columns | join(', ') }}, -1 as side
-        from {{ last_build(relation) }}
-        {%- if known_by is not none %}
-        where {{ known_by }} <= {{ seen_until() }}
-        {%- endif %}
-    ) as both_builds
-    group by {{ columns | join(', ') }}
-    having sum(side) <> 0
+    from {{ differences(relation) }}
+    {%- if known_by is not none %}
+
+    union all
+
+    select {{ key }}
+    from {{ relation }}
+    where {{ known_by }} > {{ seen_until() }} and {{ known_by }} <= {{ as_of_at() }}
+    {%- endif %}
 {% endmacro %}
 
 {# A condition after others: of a table that is kept, only the groups that are looked at again. #}

@@ -335,10 +335,3 @@ inner join applicable
         / ({{ accounts }}.won_amount_count + 5) as decimal(18, 2)
     )
 {%- endmacro %}
-
-{# The mean amount of all won deals: a query of one row with mean_amount. #}
-{% macro typical_deal() -%}
-    select cast(avg(amount) as decimal(18, 2)) as mean_amount
-    from {{ ref('int_deals') }}
-    where status = 'won' and amount is not null
-{%- endmacro %}

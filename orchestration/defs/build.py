@@ -32,7 +32,8 @@ def build_defs(
     loggers : instead of Dagster's own console
     """
     contracts = source_contracts()
-    transform = build_transform_assets(read_project(workspace))
+    project = read_project(workspace)
+    transform = build_transform_assets(project)
     marts = sorted((key for assets in transform for key in assets.keys if key.path[0] == "marts"), key=str)
     home = str(workspace.home)
     return dg.Definitions(
@@ -42,7 +43,7 @@ def build_defs(
             *transform,
             *build_weights_assets(),
             *build_rules_assets(marts),
-            *build_publish_assets(marts),
+            *build_publish_assets(project, marts),
             *build_forecast_assets(),
         ],
         jobs=build_jobs(),

@@ -44,6 +44,37 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Following:
+    """How a model follows the tables that it reads, when only some of their rows differ from the last build's.
+
+    Attributes
+    ----------
+    rows_by : a column; the model's rows of one value of it are made from rows of that value in every table that has the column (or is
+        named in `reads_by`), and from the others as a whole. "" = any difference makes the model anew.
+    reads_by : (table, which rows of it belong to a value). Either its column that holds the value, or "column = link.column" where the
+        link is a table that the model reads and that has both `rows_by` and the column; with ", as a whole" behind it, the table is
+        searched so for what differs and read as a whole; or "-": a table that differs only where another one does, read as a whole.
+        A table may be named more than once.
+    differs_in : a model or raw table whose differences are those of this one: told there, not found here
+    is_difference : the model itself says what differs, and is made at each build
+    every_refresh : it reads the as-of moment in another way than by comparing moments of rows with it
+    is_compared : made anew, it is compared with the table of the last build
+    stamped : "column where condition": in these rows the column is the refresh's as-of moment, which makes no row differ
+    refreshed_from : a table with one row per value of `rows_by`, whose other columns are this table's, too, and are written over at each
+        refresh: what of a row hangs on all other rows
+    """
+
+    rows_by: str = ""
+    reads_by: tuple[tuple[str, str], ...] = ()
+    differs_in: str = ""
+    is_difference: bool = False
+    every_refresh: bool = False
+    is_compared: bool = False
+    stamped: str = ""
+    refreshed_from: str = ""
+
+
+@dataclass(frozen=True)
 class CompiledModel:
     """One model.
 
@@ -58,6 +89,7 @@ class CompiledModel:
     depends_on : names of models
     sources : (source, table) that it reads
     columns : of the contract, in order; empty = none is enforced
+    following : how it follows what it reads
     joins_as_written : the right side of each join is the small one. For models whose large side DuckDB takes for small, because it
         comes out of a condition that it cannot estimate: it would keep years of touchpoints in memory.
     """
@@ -76,6 +108,7 @@ class CompiledModel:
     kept: Kept | None = None
     columns: tuple[Column, ...] = ()
     joins_as_written: bool = False
+    following: Following = field(default_factory=Following)
 
     @property
     def is_table(self) -> bool:
@@ -182,5 +215,10 @@ def _model(values: dict[str, Any]) -> CompiledModel:
             "sources": tuple((source, table) for source, table in values["sources"]),
             "kept": Kept(**values["kept"]) if values["kept"] else None,
             "columns": tuple(Column(**column) for column in values["columns"]),
+            "following": _following(values["following"]),
         }
     )
+
+
+def _following(values: dict[str, Any]) -> Following:
+    return Following(**{**values, "reads_by": tuple((table, rows) for table, rows in values["reads_by"])})

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestration.lib import compiled_project
-from orchestration.lib.compiled_project import Column, CompiledModel, CompiledProject, CompiledTest, Kept
+from orchestration.lib.compiled_project import Column, CompiledModel, CompiledProject, CompiledTest, Following, Kept
 from orchestration.lib.errors import UserError
 from orchestration.lib.workspace import DBT_PROJECT, Workspace
 
@@ -91,6 +91,7 @@ def _compile() -> CompiledProject:
             kept=_kept(node) if node.config.materialized == "incremental" else None,
             columns=_contract(node),
             joins_as_written=bool(node.config.meta.get("joins_as_written")),
+            following=_following(node),
         )
         for node in nodes
         if node.resource_type == "model"
@@ -114,6 +115,25 @@ def _kept(node: Any) -> Kept:
         remove_before=meta.get("remove_before", ""),
         unique_key=node.config.unique_key or "",
         remove_after=meta.get("remove_after", ""),
+    )
+
+
+def _following(node: Any) -> Following:
+    meta = node.config.meta
+    reads_by = [
+        (table, one)
+        for table, rows in meta.get("reads_by", {}).items()
+        for one in (rows if isinstance(rows, list) else [rows])
+    ]
+    return Following(
+        rows_by=meta.get("rows_by", ""),
+        reads_by=tuple(reads_by),
+        differs_in=meta.get("differs_in", ""),
+        is_difference=bool(meta.get("is_difference")),
+        every_refresh=bool(meta.get("every_refresh")),
+        is_compared=bool(meta.get("is_compared")),
+        stamped=meta.get("stamped", ""),
+        refreshed_from=meta.get("refreshed_from", ""),
     )
 
 

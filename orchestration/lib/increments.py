@@ -1,38 +1,33 @@
 """Says what a build of the warehouse may keep from the one before, and keeps the book that this needs (schema `increment`).
 
-Here: which files are new, which tables of the last build stand beside the new ones, and when nothing may be kept. What is done with
-it is SQL (`dbt_project/macros/increments.sql`). A build that did not come to its end leaves no book, so that the next one is full.
+Here: which files are new, when nothing may be kept, and when all that did not change may be. Which rows differ is found in
+`differences`; what is done with it is SQL (`dbt_project/macros/increments.sql`) and `model_builds`. A build whose features did not come
+to their end leaves no book, so that the next one is full; one whose marts did not makes them all anew.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import duckdb
 
-#: Tables that every build makes anew and the next one compares with: as they were, they stand beside the new ones as <name>__last.
-COMPARED = (
-    ("staging", "stg_crm__account_survivors"),
-    ("staging", "stg_crm__contact_survivors"),
-    ("intermediate", "int_account_descendants"),
-    ("intermediate", "int_contact_accounts"),
-    ("intermediate", "int_contact_emails"),
-    ("intermediate", "int_contacts__role_weights"),
-    ("intermediate", "int_visitor_identities"),
-    ("intermediate", "int_signals"),
-    ("intermediate", "int_spine__accounts"),
-    ("intermediate", "int_spine__account_months"),
-    ("intermediate", "int_spine__contacts"),
-    ("intermediate", "int_spine__deals"),
-)
+from orchestration.lib.compiled_project import CompiledModel, CompiledProject
+from orchestration.lib.differences import FEATURES, MARTS, Differences, keep_digests
+from orchestration.lib.warehouse import transaction
+
 _TABLES = {
-    "plan": "seen_until timestamp, are_definitions_new boolean, project varchar, definitions varchar",
+    "plan": "seen_until timestamp, are_definitions_new boolean, project varchar, definitions varchar, is_known boolean, "
+    "is_finished boolean",
     "new_files": "file varchar",
     "last_build": "as_of_at timestamp, project varchar, definitions varchar",
     "built_files": "file varchar, loaded_at timestamp",
+    "differences": "name varchar, state varchar",
+    "passed": "id varchar",
+    "published": "version bigint, builds_since bigint",
+    "source_digests": "step varchar, name varchar, digest varchar",
 }
 
 
@@ -44,47 +39,49 @@ class Plan:
     ----------
     is_full : bool
         Nothing is kept.
+    is_known : bool
+        It is the day of the last build, which came to its end: what nothing has touched since is still right.
     reason : str
         Why it is full, or what is new, in words.
     """
 
     is_full: bool
+    is_known: bool
     reason: str
 
 
 def plan_build(con: duckdb.DuckDBPyConnection, project: str, kept: Sequence[str] = ()) -> Plan:
-    """Decide what the build that follows may keep, and put the last build's tables beside. All of it or nothing.
+    """Decide what the build that follows may keep, and enter it into the book, all of it or nothing.
 
     Parameters
     ----------
     con : the warehouse, open for writing, loaded and with its settings written
     project : fingerprint of the transformations; another one than the last build's keeps nothing
-    kept : tables that are kept from build to build, as schema.table; where one is missing, nothing is kept
+    kept : tables that the build may leave as they are, as schema.table; where one is missing, nothing is kept
 
     Notes
     -----
-    Until `complete_build` there is no last build: if this one is interrupted, the next is full.
+    Until `complete_features` there is no last build: if this one is interrupted, the next is full.
     """
-    con.execute("begin")
-    try:
-        con.execute("create schema if not exists increment")
-        for name, columns in _TABLES.items():
-            con.execute(f"create table if not exists increment.{name} ({columns})")
+    with transaction(con):
+        open_book(con)
         project = f"{project} {duckdb.__version__} {_digest(con, *_BOT_RULES)}"
         definitions = _digest(con, *_DEFINITIONS)
         last = con.execute("select as_of_at, project, definitions from increment.last_build").fetchone()
         reason = _reason_for_a_full_build(con, last, project, kept)
-        for schema, table in COMPARED:
-            con.execute(f"drop table if exists {schema}.{table}__last")
-            if reason is None:
-                con.execute(f"alter table {schema}.{table} rename to {table}__last")
-        con.execute("delete from increment.plan")
-        con.execute("delete from increment.new_files")
-        con.execute("delete from increment.last_build")
+        is_known = reason is None and bool(
+            con.execute(
+                "select 1 from increment.plan cross join increment.last_build as last cross join settings.refresh as refresh "
+                "where plan.is_finished and cast(last.as_of_at as date) = refresh.as_of_date"
+            ).fetchone()
+        )
+        for name in ("plan", "new_files", "last_build", "differences", "passed"):
+            con.execute(f"delete from increment.{name}")
+        con.execute("update increment.published set builds_since = builds_since + 1")
         are_new = reason is not None or last is None or last[2] != definitions
         con.execute(
-            "insert into increment.plan values (?, ?, ?, ?)",
-            [None if reason is not None or last is None else last[0], are_new, project, definitions],
+            "insert into increment.plan values (?, ?, ?, ?, ?, false)",
+            [None if reason is not None or last is None else last[0], are_new, project, definitions, is_known],
         )
         if reason is None:
             con.execute(
@@ -92,19 +89,35 @@ def plan_build(con: duckdb.DuckDBPyConnection, project: str, kept: Sequence[str]
                 "where file not in (select file from increment.built_files)"
             )
         (new_files,) = con.execute("select count(*) from increment.new_files").fetchall()[0]
-        con.execute("commit")
-    except BaseException:
-        con.execute("rollback")
-        raise
     if reason is not None:
-        return Plan(True, f"everything is built anew: {reason}")
-    return Plan(False, f"{new_files:,} new files" + (", new definitions of criteria" if are_new else ""))
+        return Plan(True, False, f"everything is built anew: {reason}")
+    said = f"{new_files:,} new files" + (", new definitions of criteria" if are_new else "")
+    return Plan(
+        False,
+        is_known,
+        said if is_known else f"{said}; another day than the last build's, or its marts were not finished",
+    )
 
 
-def complete_build(con: duckdb.DuckDBPyConnection) -> None:
-    """Enter into the book that the planned build came to its end: the next one may keep what it made."""
-    con.execute("begin")
-    try:
+def differences_of(con: duckdb.DuckDBPyConnection, project: CompiledProject, step: str) -> Differences | None:
+    """What differs from the last build, for a step of the build that `plan_build` has planned; None where nothing of the last one is kept.
+
+    Parameters
+    ----------
+    step : FEATURES or MARTS; settings may change between the two
+    """
+    seen_until, is_known = con.execute("select seen_until, is_known from increment.plan").fetchall()[0]
+    if seen_until is None:
+        return None
+    told_in = {
+        model.name: model.following.differs_in for model in project.models.values() if model.following.differs_in
+    }
+    return Differences(con, is_known=is_known, step=step, told_in=told_in)
+
+
+def complete_features(con: duckdb.DuckDBPyConnection, project: CompiledProject) -> None:
+    """Enter into the book that the features of the planned build came to their end: the next build may keep what it made."""
+    with transaction(con):
         con.execute("delete from increment.last_build")
         con.execute(
             "insert into increment.last_build select refresh.as_of_at, plan.project, plan.definitions "
@@ -112,10 +125,45 @@ def complete_build(con: duckdb.DuckDBPyConnection) -> None:
         )
         con.execute("delete from increment.built_files")
         con.execute("insert into increment.built_files select file, loaded_at from load.files")
-        con.execute("commit")
-    except BaseException:
-        con.execute("rollback")
-        raise
+        keep_digests(con, FEATURES, _sources(project.step(after_the_card=False)))
+
+
+def complete_marts(con: duckdb.DuckDBPyConnection, project: CompiledProject) -> None:
+    """Enter into the book that the marts came to their end, too: what nothing touches until the next build on this day is kept by it."""
+    with transaction(con):
+        keep_digests(con, MARTS, _sources(project.step(after_the_card=True)))
+        con.execute("update increment.plan set is_finished = true")
+
+
+def snapshot_before(con: duckdb.DuckDBPyConnection) -> int | None:
+    """The snapshot that was published from the build before this one; None where that one was not published."""
+    found = con.execute("select version from increment.published where builds_since = 1").fetchone()
+    return None if found is None else int(found[0])
+
+
+def note_published(con: duckdb.DuckDBPyConnection, version: int) -> None:
+    """Enter into the book which snapshot says what the marts now do."""
+    with transaction(con):
+        con.execute("delete from increment.published")
+        con.execute("insert into increment.published values (?, 0)", [version])
+
+
+def _sources(models: Iterable[CompiledModel]) -> set[tuple[str, str]]:
+    return {source for model in models for source in model.sources}
+
+
+def open_book(con: duckdb.DuckDBPyConnection) -> None:
+    """The tables of the book; one of another form was kept by another version of this program and is begun again."""
+    con.execute("create schema if not exists increment")
+    for name, columns in _TABLES.items():
+        found = con.execute(
+            "select string_agg(column_name, ' ' order by column_index) from duckdb_columns() "
+            "where database_name = current_database() and schema_name = 'increment' and table_name = ?",
+            [name],
+        ).fetchall()
+        if found != [(" ".join(column.split()[0] for column in columns.split(", ")),)]:
+            con.execute(f"drop table if exists increment.{name}")
+            con.execute(f"create table increment.{name} ({columns})")
 
 
 def _reason_for_a_full_build(
@@ -141,8 +189,7 @@ def _reason_for_a_full_build(
             "select schema_name, table_name from duckdb_tables() where database_name = current_database()"
         ).fetchall()
     }
-    needed = [*(f"{schema}.{table}" for schema, table in COMPARED), *kept]
-    missing = [name for name in needed if name not in there]
+    missing = [name for name in kept if name not in there]
     return f"{', '.join(missing)} is missing" if missing else None
 
 

@@ -6,16 +6,24 @@ SQL is the same for every refresh until the project changes, so dbt compiles it 
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import duckdb
 
-from orchestration.lib.compiled_project import CompiledModel, CompiledTest, Kept
+from orchestration.lib.compiled_project import CompiledModel, CompiledProject, CompiledTest, Kept
+from orchestration.lib.differences import ANEW, ROWS, SAME, Differences, State, rows_of_either
+from orchestration.lib.publishing import MartChange
 from orchestration.lib.warehouse import drop_relation, quoted
 
+#: Schemas of models; all others are written by something else.
+LAYERS = ("staging", "intermediate", "features", "marts")
+#: After a way in `Following.reads_by`: the rows that differ say which rows of the model do, but it reads the table as a whole.
+AS_A_WHOLE = ", as a whole"
+_COMPLETE_NAME = re.compile(r'"[^"]+"\."[^"]+"\."[^"]+"')
 GOOD, WARNED, FAILED, SKIPPED = "good", "warned", "failed", "skipped"
 
 
@@ -45,8 +53,7 @@ def build(
     con: duckdb.DuckDBPyConnection,
     models: Sequence[CompiledModel],
     tests: Sequence[CompiledTest],
-    *,
-    full: bool,
+    differences: Differences | None = None,
 ) -> Iterator[BuildResult]:
     """Build the models in their order, each test right after the last model that it reads.
 
@@ -55,7 +62,7 @@ def build(
     Parameters
     ----------
     con : the warehouse, open for writing
-    full : nothing is kept of the last build; False only after `increments.plan_build` has said so
+    differences : from the last build, as `increments.plan_build` has found that they may be used; None keeps nothing of it
     """
     con.execute("set preserve_insertion_order = false")
     for schema in sorted({model.layer for model in models}):
@@ -69,7 +76,7 @@ def build(
             missing.add(model.name)
             yield BuildResult("model", model.name, model.name, SKIPPED, "something that it reads has failed")
         else:
-            result = _build_model(con, model, full=full)
+            result = _build_model(con, model, differences)
             if result.status == FAILED:
                 broken.add(model.name)
                 missing.add(model.name)
@@ -77,6 +84,9 @@ def build(
         for test in after.get(model.name, ()):
             if not missing.isdisjoint(test.models):
                 yield BuildResult("test", test.name, model.name, SKIPPED, "a model that it reads has failed")
+                continue
+            if differences is not None and all(differences.of(name) == SAME for name in test.models):
+                yield BuildResult("test", test.name, model.name, GOOD, "nothing that it reads differs")
                 continue
             result = _run_test(con, test, model.name)
             if result.status == FAILED:
@@ -111,28 +121,223 @@ def rolled_back(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
         con.execute("rollback")
 
 
-def _build_model(con: duckdb.DuckDBPyConnection, model: CompiledModel, *, full: bool) -> BuildResult:
+def _build_model(con: duckdb.DuckDBPyConnection, model: CompiledModel, differences: Differences | None) -> BuildResult:
     started = time.perf_counter()
     con.execute(f"set disabled_optimizers = '{'build_side_probe_side' if model.joins_as_written else ''}'")
     con.execute("begin")
     try:
-        if model.materialized == "view":
-            _replace(con, model, "view")
-            con.execute(f"create or replace view {model.relation} as {model.sql}")
-        elif model.kept is not None and not full:
-            _bring_up_to_date(con, model, model.kept)
+        if differences is None:
+            _make_anew(con, model, model.sql)
         else:
-            _replace(con, model, "table")
-            sql = model.sql if full else model.increment_sql
-            if model.columns:
-                _create_by_contract(con, model, sql)
-            else:
-                con.execute(f"create or replace table {model.relation} as {sql}")
+            _renew(con, model, differences)
         con.execute("commit")
     except duckdb.Error as error:
         con.execute("rollback")
         return BuildResult("model", model.name, model.name, FAILED, str(error), seconds=time.perf_counter() - started)
     return BuildResult("model", model.name, model.name, GOOD, seconds=time.perf_counter() - started)
+
+
+def _make_anew(con: duckdb.DuckDBPyConnection, model: CompiledModel, sql: str) -> None:
+    if model.materialized == "view":
+        _replace(con, model, "view")
+        con.execute(f"create or replace view {model.relation} as {sql}")
+        return
+    _replace(con, model, "table")
+    if model.columns:
+        _create_by_contract(con, model, sql)
+    else:
+        con.execute(f"create or replace table {model.relation} as {sql}")
+
+
+def _renew(con: duckdb.DuckDBPyConnection, model: CompiledModel, differences: Differences) -> None:
+    """Bring a model to what it is now, by as little as its inputs ask for, and say what differs in it."""
+    how = model.following
+    read = tables_read(model.increment_sql) - {model.relation}
+    states = {relation: _state_of(relation, differences) for relation in read}
+    must = how.is_difference or how.every_refresh or not differences.is_known
+    if how.differs_in and model.materialized == "view" and differences.is_known:
+        return
+    if not must and set(states.values()) <= {SAME}:
+        if how.is_compared:
+            differences.write(model.name, f"select *, 1 as _side from {model.relation} limit 0")
+        differences.set(model.name, SAME)
+    elif model.kept is not None:
+        _bring_up_to_date(con, model, model.kept, differences)
+    elif not must and how.rows_by and _find_keys(con, model, states, differences):
+        _renew_rows(con, model, differences)
+    elif how.is_compared:
+        _make_and_compare(con, model, differences)
+    else:
+        _make_anew(con, model, model.increment_sql)
+        if how.is_difference:
+            differences.show(model.name, model.relation)
+        else:
+            differences.set(model.name, ANEW)
+    if differences.of(model.name) != ANEW:
+        for statement in overwriting(con, model):
+            con.execute(statement.format(target=model.relation))
+
+
+def overwriting(con: duckdb.DuckDBPyConnection, model: CompiledModel) -> list[str]:
+    """What brings the columns of a table up to date that change in every row at each refresh; `{target}` stands for the table."""
+    how = model.following
+    statements = []
+    if how.refreshed_from:
+        source, columns = _refreshed(con, model)
+        assigned = ", ".join(f'"{column}" = refreshed."{column}"' for column in columns)
+        differ = " or ".join(f'kept."{column}" is distinct from refreshed."{column}"' for column in columns)
+        statements.append(
+            f"update {{target}} as kept set {assigned} from {source} as refreshed "
+            f'where kept."{how.rows_by}" = refreshed."{how.rows_by}" and ({differ})'
+        )
+    if how.stamped:
+        column, _, condition = how.stamped.partition(" where ")
+        statements.append(f"update {{target}} set {column} = (select as_of_at from settings.refresh) where {condition}")
+    return statements
+
+
+def _refreshed(con: duckdb.DuckDBPyConnection, model: CompiledModel) -> tuple[str, list[str]]:
+    how = model.following
+    (source,) = (name for name in tables_read(model.sql) if _name(name) == how.refreshed_from)
+    return source, [column for column in _columns(con, source) if column != how.rows_by]
+
+
+def changes_of_marts(
+    con: duckdb.DuckDBPyConnection, project: CompiledProject, differences: Differences | None
+) -> dict[str, MartChange] | None:
+    """How the marts differ from those of the last build, for publishing; None = in everything."""
+    if differences is None or not differences.is_known:
+        return None
+    changes = {}
+    for model in project.models.values():
+        if model.layer != "marts":
+            continue
+        state, how = differences.of(model.name), model.following
+        overwrite = tuple(overwriting(con, model))
+        if state == ANEW:
+            changes[model.name] = MartChange()
+        elif state == ROWS:
+            changes[model.name] = MartChange(how.rows_by, differences.rows(model.name), overwrite)
+        elif overwrite:
+            changes[model.name] = MartChange(how.rows_by or "*", "", overwrite)
+    return changes
+
+
+def tables_read(sql: str) -> set[str]:
+    """The complete names of the tables and views in a compiled query."""
+    return set(_COMPLETE_NAME.findall(sql))
+
+
+def _state_of(relation: str, differences: Differences) -> State:
+    _, schema, name = (part.strip('"') for part in relation.split("."))
+    return differences.of(name) if schema in LAYERS else differences.of_source(schema, name)
+
+
+def _name(relation: str) -> str:
+    return relation.rsplit(".", 1)[1].strip('"')
+
+
+def _find_keys(
+    con: duckdb.DuckDBPyConnection, model: CompiledModel, states: Mapping[str, State], differences: Differences
+) -> bool:
+    """Whether all that differs in the inputs says which of the model's rows it is about; they are then in `keys_of_rows`."""
+    how = model.following
+    relations = {_name(relation): relation for relation in states}
+    queries = []
+    for relation, state in states.items():
+        ways = [rows for table, rows in how.reads_by if table == _name(relation)] or [how.rows_by]
+        if state == SAME or ways == ["-"] or _name(relation) == how.refreshed_from:
+            continue
+        if state == ANEW:
+            return False
+        differing = differences.rows(_name(relation))
+        for way in ways:
+            column, _, link = way.removesuffix(AS_A_WHOLE).partition(" = ")
+            if not differences.has_column(_name(relation), column):
+                return False
+            if link:
+                linked, linked_column = link.split(".")
+                queries.append(
+                    f'select "{how.rows_by}" as k from {relations[linked]} where "{linked_column}" in (select "{column}" from {differing})'
+                )
+            else:
+                queries.append(f'select "{column}" as k from {differing}')
+    found = " union ".join(queries) or "select null as k"
+    con.execute(f"create or replace temp table keys_of_rows as select k from ({found}) where k is not null")
+    return True
+
+
+def _restrict(con: duckdb.DuckDBPyConnection, model: CompiledModel) -> str:
+    """The model's query for the rows in `keys_of_rows` alone: each table that has them is read by them."""
+    how = model.following
+    sql = model.increment_sql
+    relations = {_name(relation): relation for relation in tables_read(sql)}
+    for name, relation in relations.items():
+        ways = [rows for table, rows in how.reads_by if table == name]
+        if not ways and how.rows_by in _columns(con, relation):
+            ways = [how.rows_by]
+        conditions = []
+        if any(way.endswith(AS_A_WHOLE) for way in ways):
+            continue
+        for way in ways:
+            column, _, link = way.partition(" = ")
+            if link:
+                linked, linked_column = link.split(".")
+                conditions.append(
+                    f'"{column}" in (select "{linked_column}" from {relations[linked]} '
+                    f'where "{how.rows_by}" in (select k from temp.main.keys_of_rows))'
+                )
+            elif column != "-":
+                conditions.append(f'"{column}" in (select k from temp.main.keys_of_rows)')
+        if conditions:
+            con.execute(
+                f'create or replace temp view "{name}" as select * from {relation} where {" or ".join(conditions)}'
+            )
+            sql = sql.replace(relation, f'temp.main."{name}"')
+    return sql
+
+
+def _columns(con: duckdb.DuckDBPyConnection, relation: str) -> list[str]:
+    return [str(column[0]) for column in con.execute(f"select * from {relation} limit 0").description or ()]
+
+
+def _renew_rows(con: duckdb.DuckDBPyConnection, model: CompiledModel, differences: Differences) -> None:
+    key = model.following.rows_by
+    if not con.execute("select 1 from temp.main.keys_of_rows limit 1").fetchone():
+        differences.write(model.name, f"select *, 1 as _side from {model.relation} limit 0")
+        return
+    if model.materialized == "view":
+        differences.write(model.name, f'select k as "{key}" from temp.main.keys_of_rows')
+        return
+    of_keys = f'"{key}" in (select k from temp.main.keys_of_rows)'
+    con.execute(f"create or replace temp table new_rows as select * from ({_restrict(con, model)}) where {of_keys}")
+    con.execute(f"create or replace temp table old_rows as select * from {model.relation} where {of_keys}")
+    if _compare(con, model, differences, "new_rows", "old_rows") == ROWS:
+        differing = f'"{key}" in (select "{key}" from {differences.rows(model.name)})'
+        con.execute(f"delete from {model.relation} where {differing}")
+        con.execute(f"insert into {model.relation} by name select * from new_rows where {differing}")
+    con.execute("drop table new_rows")
+    con.execute("drop table old_rows")
+
+
+def _compare(
+    con: duckdb.DuckDBPyConnection, model: CompiledModel, differences: Differences, new: str, old: str
+) -> State:
+    how = model.following
+    left_out = {how.stamped.partition(" where ")[0]}
+    if how.refreshed_from:
+        left_out.update(_refreshed(con, model)[1])
+    columns = [column for column in _columns(con, new) if column not in left_out]
+    return differences.write(model.name, rows_of_either(new, old, columns, model.following.rows_by))
+
+
+def _make_and_compare(con: duckdb.DuckDBPyConnection, model: CompiledModel, differences: Differences) -> None:
+    last = f"{model.name}__last"
+    con.execute(f"drop table if exists {model.layer}.{last}")
+    con.execute(f"alter table {model.relation} rename to {last}")
+    _make_anew(con, model, model.increment_sql)
+    _compare(con, model, differences, model.relation, f"{model.layer}.{last}")
+    con.execute(f"drop table {model.layer}.{last}")
 
 
 def _replace(con: duckdb.DuckDBPyConnection, model: CompiledModel, kind: str) -> None:
@@ -144,18 +349,37 @@ def _replace(con: duckdb.DuckDBPyConnection, model: CompiledModel, kind: str) ->
         drop_relation(con, model.layer, model.name)
 
 
-def _bring_up_to_date(con: duckdb.DuckDBPyConnection, model: CompiledModel, kept: Kept) -> None:
+def _bring_up_to_date(
+    con: duckdb.DuckDBPyConnection, model: CompiledModel, kept: Kept, differences: Differences
+) -> None:
     if kept.remove_before:
         con.execute(f"delete from {model.relation} where {kept.remove_before}")
     # Aside first: the model may read the table that it is added to.
     con.execute(f"create or replace temp table new_rows as {model.increment_sql}")
-    if kept.unique_key:
-        key = kept.unique_key
-        con.execute(f"delete from {model.relation} where {key} in (select {key} from new_rows)")
-    con.execute(f"insert into {model.relation} by name select * from new_rows")
-    con.execute("drop table new_rows")
+    if not kept.unique_key:
+        con.execute(f"insert into {model.relation} by name select * from new_rows")
+        con.execute("drop table new_rows")
+        differences.set(model.name, ANEW)
+        return
+    key = kept.unique_key
+    removed = f" or {kept.remove_after}" if kept.remove_after else ""
+    con.execute(
+        f"create or replace temp table old_rows as select * from {model.relation} "
+        f"where {key} in (select {key} from new_rows){removed}"
+    )
     if kept.remove_after:
-        con.execute(f"delete from {model.relation} where {kept.remove_after}")
+        con.execute(f"delete from new_rows where {kept.remove_after}")
+    # Told elsewhere what differs: all of them are written.
+    differing = "old_rows", "new_rows"
+    if not model.following.differs_in:
+        _compare(con, model, differences, "new_rows", "old_rows")
+        differing = (differences.rows(model.name),) * 2
+    con.execute(f"delete from {model.relation} where {key} in (select {key} from {differing[0]})")
+    con.execute(
+        f"insert into {model.relation} by name select * from new_rows where {key} in (select {key} from {differing[1]})"
+    )
+    con.execute("drop table new_rows")
+    con.execute("drop table old_rows")
 
 
 def _create_by_contract(con: duckdb.DuckDBPyConnection, model: CompiledModel, sql: str) -> None:

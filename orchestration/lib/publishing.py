@@ -1,5 +1,5 @@
 """Publishes the marts: a new read-only folder per refresh, then one atomic swap of the link that readers
-follow.
+follow. The file is written anew, or copied from the snapshot before and changed where the marts have.
 
 Nothing here knows what is in the marts. Why folders and a link, and not a file renamed over another:
 `docs/decisions.md`.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,6 +55,22 @@ class Publication:
     row_counts: dict[str, int]
 
 
+@dataclass(frozen=True)
+class MartChange:
+    """How a mart differs from what the snapshot before says.
+
+    Attributes
+    ----------
+    key : column by whose values rows are replaced; "" = all of them
+    rows : table with the values of the key whose rows differ; "" = none do
+    overwrite : statements that bring columns up to date which change in every row; `{target}` stands for the table
+    """
+
+    key: str = ""
+    rows: str = ""
+    overwrite: tuple[str, ...] = ()
+
+
 def published_versions(workspace: Workspace) -> list[int]:
     """Numbers of the snapshots that are kept, oldest first."""
     if not workspace.marts.is_dir():
@@ -78,6 +94,8 @@ def publish(
     as_of_at: datetime,
     keep: int,
     tables: Collection[str] | None = None,
+    changes: Mapping[str, MartChange] | None = None,
+    since: int | None = None,
 ) -> Publication:
     """Copy the schema `marts` of the warehouse into a new snapshot and make it the current one.
 
@@ -87,6 +105,8 @@ def publish(
     as_of_at : the moment that the marts describe, naive UTC
     keep : how many snapshots stay, the new one included; at least 2, as a reader may be opening the last
     tables : the marts to publish; None for every table of the schema, also one that no model makes any more
+    changes : mart -> how it differs from the snapshot `since`; one that is not named does not. None writes all of them anew
+    since : the snapshot that the changes follow; where it is no longer the current one, all marts are written anew
 
     Raises
     ------
@@ -105,7 +125,11 @@ def publish(
     building = workspace.marts / f".building-{os.getpid()}"
     building.mkdir()
     file = building / FILE_NAME
-    counts = _write(con, file, version, as_of_at, tables)
+    if changes is not None and since is not None and since == current_version(workspace):
+        shutil.copyfile(workspace.marts / f"v{since:08d}" / FILE_NAME, file)
+        counts = _write(con, file, version, as_of_at, tables, changes)
+    else:
+        counts = _write(con, file, version, as_of_at, tables, None)
     _check(file, version, counts)
 
     file.chmod(0o444)
@@ -130,33 +154,49 @@ def _write(
     version: int,
     as_of_at: datetime,
     wanted: Collection[str] | None,
+    changes: Mapping[str, MartChange] | None,
 ) -> dict[str, int]:
-    tables = [
+    there = [
         name
         for (name,) in con.execute(
             "select table_name from duckdb_tables() where database_name = current_database() "
             "and schema_name = 'marts' and not temporary order by table_name"
         ).fetchall()
     ]
-    if wanted is not None:
-        missing = sorted(set(wanted) - set(tables))
-        if missing:
-            raise RuntimeError(
-                f"snapshot {version}: the warehouse lacks the mart {', '.join(missing)}; the current snapshot stays"
-            )
-        tables = sorted(wanted)
+    tables = there if wanted is None else sorted(wanted)
+    missing = sorted(set(tables) - set(there))
+    if missing:
+        raise RuntimeError(
+            f"snapshot {version}: the warehouse lacks the mart {', '.join(missing)}; the current snapshot stays"
+        )
     escaped = str(file).replace("'", "''")
     con.execute(f"attach '{escaped}' as publication (storage_version '{STORAGE_VERSION}')")
     try:
-        con.execute("create schema publication.marts")
-        counts: dict[str, int] = {}
-        for table in tables:
-            order = _reading_order(con, table)
-            con.execute(f'create table publication.marts."{table}" as select * from marts."{table}"{order}')
-            counts[table] = con.execute(f'select count(*) from marts."{table}"').fetchall()[0][0]
-        _copy_comments(con, tables)
+        con.execute("create schema if not exists publication.marts")
+        published = {
+            name
+            for (name,) in con.execute(
+                "select table_name from duckdb_tables() where database_name = 'publication'"
+            ).fetchall()
+        }
+        for name in sorted(published - {*tables, "publication"}):
+            con.execute(f'drop table publication.marts."{name}"')
+        anew = [
+            name
+            for name in tables
+            if changes is None or name not in published or (name in changes and not changes[name].key)
+        ]
+        for name in anew:
+            order = _reading_order(con, name)
+            con.execute(f'create or replace table publication.marts."{name}" as select * from marts."{name}"{order}')
+        _copy_comments(con, anew)
+        for name in sorted({*tables} & {*(changes or ())} - {*anew}):
+            _replace_rows(con, name, (changes or {})[name])
+        counts: dict[str, int] = {
+            name: con.execute(f'select count(*) from marts."{name}"').fetchall()[0][0] for name in tables
+        }
         con.execute(
-            "create table publication.marts.publication as "
+            "create or replace table publication.marts.publication as "
             "select cast(? as bigint) as version, cast(? as timestamp) as published_at, "
             "cast(? as timestamp) as as_of_at, cast(? as bigint) as table_count",
             [version, datetime.now(UTC).replace(tzinfo=None), as_of_at, len(tables)],
@@ -165,6 +205,18 @@ def _write(
     finally:
         con.execute("detach publication")
     return counts
+
+
+def _replace_rows(con: duckdb.DuckDBPyConnection, name: str, change: MartChange) -> None:
+    target = f'publication.marts."{name}"'
+    if change.rows:
+        differ = f'"{change.key}" in (select "{change.key}" from {change.rows})'
+        con.execute(f"delete from {target} where {differ}")
+        con.execute(
+            f'insert into {target} by name select * from marts."{name}" where {differ}{_reading_order(con, name)}'
+        )
+    for statement in change.overwrite:
+        con.execute(statement.format(target=target))
 
 
 def _reading_order(con: duckdb.DuckDBPyConnection, table: str) -> str:

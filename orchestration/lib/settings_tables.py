@@ -266,7 +266,7 @@ def holdout_hash_below(share_pct: float) -> str:
 
 
 def comparison_starts(as_of_at: datetime, fiscal_year_start_month: int) -> dict[str, datetime]:
-    """The moments with which the pipeline is always compared, by name; months, quarters and years from their first instant.
+    """The moments with which the pipeline is always compared, by name: the beginning of a day, month, quarter or year.
 
     >>> comparison_starts(datetime(2026, 11, 30, 18), 4)["quarter_start"]
     datetime.datetime(2026, 10, 1, 0, 0)
@@ -279,7 +279,10 @@ def comparison_starts(as_of_at: datetime, fiscal_year_start_month: int) -> dict[
         "year_start": month - (month - first) % 12,
     }
     return {
-        **{name: as_of_at - timedelta(days=days) for name, days in COMPARED_DAYS.items()},
+        **{
+            name: datetime.combine(as_of_at, datetime.min.time()) - timedelta(days=days)
+            for name, days in COMPARED_DAYS.items()
+        },
         **{name: datetime(number // 12, number % 12 + 1, 1) for name, number in starts.items()},
     }
 

@@ -66,9 +66,7 @@ def show(workspace: Workspace) -> None:
     models = project.select(*MARTS)
     with open_warehouse(workspace) as con:
         load_forecasts(con, workspace)
-        assert {
-            r.status for r in build(con, models, project.tests_of(models, already_built=project.models), full=True)
-        } == {GOOD}
+        assert {r.status for r in build(con, models, project.tests_of(models, already_built=project.models))} == {GOOD}
 
 
 def rows(workspace: Workspace, query: str) -> list[tuple[Any, ...]]:

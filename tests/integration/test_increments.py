@@ -15,32 +15,38 @@ import pytest
 import yaml
 
 from orchestration.defs.ingest.assets import source_contracts
+from orchestration.lib.card_store import active_card
+from orchestration.lib.compiled_project import CompiledModel, CompiledTest
 from orchestration.lib.dbt_runner import project_fingerprint, read_project
-from orchestration.lib.increments import Plan, complete_build, plan_build
+from orchestration.lib.differences import FEATURES, MARTS
+from orchestration.lib.forecasts import load_forecasts
+from orchestration.lib.increments import Plan, complete_features, complete_marts, differences_of, plan_build
 from orchestration.lib.landing import landing_file
 from orchestration.lib.loading import load
-from orchestration.lib.model_builds import GOOD, build
+from orchestration.lib.model_builds import GOOD, WARNED, build
+from orchestration.lib.rules import prepare_rules
+from orchestration.lib.score_records import load_score_records
 from orchestration.lib.scorecard_settings import read_scorecard_settings
+from orchestration.lib.segments import prepare_segments, segment_catalogue
 from orchestration.lib.settings_tables import write_settings
 from orchestration.lib.signals import known_signals
 from orchestration.lib.sources import read_sources
+from orchestration.lib.training import fit_scorecard
 from orchestration.lib.warehouse import open_warehouse
 from orchestration.lib.workspace import Workspace
 
 START = datetime(2026, 6, 30)
 #: What a build says of its own difference to the last one.
-BOOKS = ("__changed", "__before", "__moved", "__last", "__looked_at")
+BOOKS = ("__changed", "__before", "__moved", "__looked_at")
 
 
 class Warehouse:
-    """A demo company whose tables before the card are built as the refresh builds them, without the rest of it."""
+    """A demo company whose tables are built as the refresh builds them, without the rest of it."""
 
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
         self.contracts = source_contracts()
-        project = read_project(workspace)
-        self.models = project.step(after_the_card=False)
-        self.tests = project.tests_of(self.models)
+        self.project = read_project(workspace)
         self.landed = 0
 
     def land(self, table: str, *records: dict[str, Any]) -> None:
@@ -56,15 +62,35 @@ class Warehouse:
 
     def build(self, as_of_at: datetime, *, full: bool = False) -> Plan:
         settings = read_scorecard_settings(self.workspace.scorecard_file, known_signals(self.contracts))
+        project = self.project
+        before, after = project.step(after_the_card=False), project.step(after_the_card=True)
         with open_warehouse(self.workspace) as con:
             load(con, self.workspace, self.contracts, read_sources(self.workspace.sources_file, self.contracts))
-            write_settings(con, settings, None, as_of_at)
+            write_settings(con, settings, active_card(self.workspace), as_of_at)
+            prepare_rules(con, self.workspace, as_of_at, segment_catalogue(self.workspace))
+            prepare_segments(con, self.workspace, as_of_at)
+            load_score_records(con, self.workspace)
+            load_forecasts(con, self.workspace)
             if full:
                 con.execute("delete from increment.last_build")
-            plan = plan_build(con, project_fingerprint())
-            assert not [r for r in build(con, self.models, self.tests, full=plan.is_full) if r.status != GOOD]
-            complete_build(con)
+            tables = [f"{model.layer}.{model.name}" for model in project.models.values() if model.is_table]
+            plan = plan_build(con, project_fingerprint(), tables)
+            self._build(con, before, project.tests_of(before), FEATURES)
+            complete_features(con, project)
+            if active_card(self.workspace) is None:
+                fit_scorecard(
+                    con, self.workspace, settings, mode="draft", note="for the test", progress=lambda line: None
+                )
+                write_settings(con, settings, active_card(self.workspace), as_of_at)
+            self._build(con, after, project.tests_of(after, already_built=project.models), MARTS)
+            complete_marts(con, project)
         return plan
+
+    def _build(
+        self, con: duckdb.DuckDBPyConnection, models: list[CompiledModel], tests: list[CompiledTest], step: str
+    ) -> None:
+        results = build(con, models, tests, differences_of(con, self.project, step))
+        assert not [r for r in results if r.status not in (GOOD, WARNED)]
 
     def newest(self, table: str, key: str, **changes: Any) -> dict[str, Any]:
         """The record as it landed last, columns of its own included, with changes."""
@@ -92,7 +118,7 @@ class Warehouse:
         with open_warehouse(self.workspace) as con:
             names = con.execute(
                 "select schema_name || '.' || table_name from duckdb_tables() "
-                "where schema_name in ('staging', 'intermediate', 'features') order by all"
+                "where schema_name in ('staging', 'intermediate', 'features', 'marts') order by all"
             ).fetchall()
             return {
                 name: con.execute(f"from {name} order by all").fetchall()
@@ -497,23 +523,18 @@ def test_plan__is_full_where_nothing_may_be_kept(warehouse: Warehouse, tmp_path:
 
         def plan_of(change: str) -> Plan:
             con.execute(change)
-            plan = plan_build(con, project)
-            for schema, table in con.execute(
-                "select schema_name, table_name from duckdb_tables() where table_name like '%\\_\\_last' escape '\\'"
-            ).fetchall():
-                con.execute(f"alter table {schema}.{table} rename to {table.removesuffix('__last')}")
-            return plan
+            return plan_build(con, project)
 
         assert not plan_of("select 1").is_full
         assert "come to its end" in plan_of("select 1").reason, "the plan before was never completed"
-        complete_build(con)
+        complete_features(con, warehouse.project)
         assert (
             "is before that of the last build"
             in plan_of("update settings.refresh set as_of_at = timestamp '2026-01-01'").reason
         )
-        complete_build(con)
+        complete_features(con, warehouse.project)
         assert "loaded again" in plan_of("update load.files set loaded_at = loaded_at + interval 1 second").reason
         con.execute("update settings.refresh set as_of_at = timestamp '2027-01-01'")
-        complete_build(con)
+        complete_features(con, warehouse.project)
         project = "another"
         assert "the transformations or the rules" in plan_of("select 1").reason

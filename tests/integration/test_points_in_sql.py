@@ -73,7 +73,7 @@ def scored(demo: Company, tmp_path_factory: pytest.TempPathFactory) -> tuple[Wor
         ).df()
     models = read_project(workspace).select("int_accounts__shadow_points", "score_versions_compared")
     with open_warehouse(workspace) as con:
-        assert {result.status for result in build(con, models, [], full=True)} == {GOOD}
+        assert {result.status for result in build(con, models, [])} == {GOOD}
     return workspace, Card.from_document(shadow.document["card"]), features.set_index("spine_id").sort_index()
 
 

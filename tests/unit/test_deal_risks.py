@@ -13,7 +13,7 @@ from orchestration.lib.compiled_project import CompiledModel
 from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.workspace import Workspace
 
-MODELS = ("int_deals__watched", "int_deals__stage_runs", "int_deals__risks", "deal_risks")
+MODELS = ("int_deals__watched", "int_deals__stage_runs", "int_deals__stage_limits", "int_deals__risks", "deal_risks")
 NOW = datetime(2026, 6, 30, 12)
 END_OF_TIME = datetime(9999, 12, 31)
 TABLES = {

@@ -16,7 +16,9 @@ import pytest
 from orchestration.lib import dbt_runner
 from orchestration.lib.compiled_project import CompiledProject
 from orchestration.lib.dbt_runner import read_project, run_unit_tests
+from orchestration.lib.differences import FEATURES, Differences
 from orchestration.lib.errors import UserError
+from orchestration.lib.increments import open_book
 from orchestration.lib.model_builds import FAILED, GOOD, SKIPPED, WARNED, BuildResult, build
 from orchestration.lib.warehouse import open_warehouse
 from orchestration.lib.workspace import DBT_PROJECT, Workspace
@@ -123,7 +125,9 @@ def build_all(workspace: Workspace, *, full: bool = True) -> dict[str, BuildResu
     project = read_project(workspace)
     models = [*project.models.values()]
     with open_warehouse(workspace) as con:
-        return {result.name: result for result in build(con, models, project.tests_of(models), full=full)}
+        open_book(con)
+        differences = None if full else Differences(con, is_known=False, step=FEATURES)
+        return {result.name: result for result in build(con, models, project.tests_of(models), differences)}
 
 
 def rows(workspace: Workspace, table: str) -> list[tuple[Any, ...]]:

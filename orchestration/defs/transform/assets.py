@@ -14,7 +14,8 @@ from orchestration.defs.ingest.assets import raw_key
 from orchestration.defs.resources import ScoringWorkspace, WriterLock
 from orchestration.lib.compiled_project import CompiledModel, CompiledProject, CompiledTest
 from orchestration.lib.dbt_runner import project_fingerprint
-from orchestration.lib.increments import complete_build, plan_build
+from orchestration.lib.differences import FEATURES, MARTS
+from orchestration.lib.increments import complete_features, complete_marts, differences_of, plan_build
 from orchestration.lib.model_builds import FAILED, GOOD, WARNED, BuildResult, build, last_read
 from orchestration.lib.settings_tables import CARD_TABLES
 from orchestration.lib.warehouse import open_warehouse
@@ -37,11 +38,12 @@ def build_transform_assets(project: CompiledProject) -> list[dg.AssetsDefinition
     )
     def dbt_features(context: dg.AssetExecutionContext, workspace: ScoringWorkspace, writer_lock: WriterLock):
         with open_warehouse(workspace.locate()) as connection:
-            kept = [f"{model.layer}.{model.name}" for model in before if model.kept]
+            kept = [f"{model.layer}.{model.name}" for model in project.models.values() if model.is_table]
             plan = plan_build(connection, project_fingerprint(), kept)
             context.log.info(plan.reason)
-            yield from _run(context, project, build(connection, before, tests_before, full=plan.is_full))
-            complete_build(connection)
+            differences = differences_of(connection, project, FEATURES)
+            yield from _run(context, project, build(connection, before, tests_before, differences))
+            complete_features(connection, project)
 
     @dg.multi_asset(
         name="dbt_marts",
@@ -50,7 +52,9 @@ def build_transform_assets(project: CompiledProject) -> list[dg.AssetsDefinition
     )
     def dbt_marts(context: dg.AssetExecutionContext, workspace: ScoringWorkspace, writer_lock: WriterLock):
         with open_warehouse(workspace.locate()) as connection:
-            yield from _run(context, project, build(connection, after, tests_after, full=True))
+            differences = differences_of(connection, project, MARTS)
+            yield from _run(context, project, build(connection, after, tests_after, differences))
+            complete_marts(connection, project)
 
     return [dbt_features, dbt_marts]
 

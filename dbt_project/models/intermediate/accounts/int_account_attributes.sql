@@ -82,7 +82,7 @@ contact_attributes as (
         0 as decision_maker_count
     from versions
     left join contact_counts on versions.account_id = contact_counts.account_id
-    where exists (select 1 from {{ ref('int_contacts') }})
+    where exists (select 1 from {{ ref('int_contacts__known') }} where are_known)
     group by versions.account_id
 ),
 

@@ -8,6 +8,7 @@ with rules as (
 moments as (
     select
         seen_at,
+        seen_at as limit_at,
         -- Days count as a whole: what happened on the day of a past moment was not yet known at its first instant.
         cast({{ dbt.dateadd('day', -1, 'seen_at') }} as date) as until_date,
         0 as is_now
@@ -17,6 +18,7 @@ moments as (
 
     select
         as_of_at as seen_at,
+        {{ end_of_time() }} as limit_at,
         as_of_date as until_date,
         1 as is_now
     from {{ source('settings', 'refresh') }}
@@ -43,6 +45,7 @@ seen as (
         history.expected_close_date,
         coalesce(history.opened_at, history.valid_from) as opened_at,
         moments.seen_at,
+        moments.limit_at,
         moments.until_date,
         moments.is_now,
         row_number() over (partition by history.opportunity_id, moments.is_now order by moments.seen_at) as moment_no,
@@ -61,30 +64,6 @@ subjects as (
         = 1 + mod({{ days_between("cast('1900-01-01' as date)", 'cast(opened_at as date)') }}, moment_count)
 ),
 
-won_runs as (
-    select
-        runs.stage,
-        deals.closed_at,
-        {{ days_between('cast(runs.entered_at as date)', 'cast(runs.left_at as date)') }} as stay_days
-    from {{ ref('int_deals__stage_runs') }} as runs
-    inner join watched on runs.opportunity_id = watched.opportunity_id
-    inner join {{ ref('int_deals') }} as deals on runs.opportunity_id = deals.opportunity_id
-    where deals.status = 'won' and watched.is_drawn = 1
-),
-
--- How long won deals stayed in a stage, as it was known at each moment: nine of ten as long or shorter. A limit that knew how the deals
--- ended that are looked at would find that those beyond it were hardly ever won.
-stage_limits as (
-    select
-        moments.seen_at,
-        won_runs.stage,
-        cast(floor(percentile_cont(0.9) within group (order by won_runs.stay_days) + 0.5e0) as bigint) as limit_days,
-        count(*) as run_count
-    from moments
-    inner join won_runs on moments.seen_at >= won_runs.closed_at
-    group by moments.seen_at, won_runs.stage
-),
-
 stuck as (
     select
         subjects.opportunity_id,
@@ -99,7 +78,8 @@ stuck as (
             subjects.opportunity_id = runs.opportunity_id
             and subjects.seen_at >= runs.entered_at
             and subjects.seen_at < runs.left_at
-    left join stage_limits on runs.stage = stage_limits.stage and subjects.seen_at = stage_limits.seen_at
+    left join {{ ref('int_deals__stage_limits') }} as stage_limits
+        on runs.stage = stage_limits.stage and subjects.limit_at = stage_limits.known_at
 ),
 
 promises as (

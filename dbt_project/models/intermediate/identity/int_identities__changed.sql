@@ -14,23 +14,19 @@ where 1 = 0
 {%- else %}
 with contacts as (
     select contact_id as id
-    from ({{ changed_since_last_build(contacts, 'contact_id', ['contact_id', 'surviving_contact_id']) }}) as merged
+    from ({{ changed_since_last_build(contacts, 'contact_id') }}) as merged
 
     union
 
     select landed_contact_id as id
     from (
-        {{ changed_since_last_build(
-            links, 'landed_contact_id',
-            ['landed_contact_id', 'contact_id', 'account_id', 'valid_from', 'valid_to', 'known_at'],
-            known_by='known_at',
-        ) }}
+        {{ changed_since_last_build(links, 'landed_contact_id', known_by='known_at') }}
     ) as linked
 ),
 
 emails as (
     select email as id
-    from ({{ changed_since_last_build(emails, 'email', ['email', 'contact_id']) }}) as assigned
+    from ({{ changed_since_last_build(emails, 'email') }}) as assigned
 
     union
 
@@ -42,9 +38,7 @@ emails as (
 visitors as (
     select visitor_id as id
     from (
-        {{ changed_since_last_build(
-            visitors, 'visitor_id', ['visitor_id', 'contact_id', 'identified_at', 'valid_from', 'valid_to']
-        ) }}
+        {{ changed_since_last_build(visitors, 'visitor_id') }}
     ) as identified
 
     union
@@ -56,7 +50,7 @@ visitors as (
 
 accounts as (
     select distinct account_id as id
-    from ({{ changed_since_last_build(accounts, 'account_id', ['account_id', 'surviving_account_id']) }}) as merged
+    from ({{ changed_since_last_build(accounts, 'account_id') }}) as merged
 )
 
 select

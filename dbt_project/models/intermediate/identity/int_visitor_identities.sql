@@ -6,7 +6,7 @@ with events as (
         occurred_at,
         event_id,
         contact_id,
-        lower(trim(email)) as email
+        email
     from {{ ref('stg_web__events') }}
     where contact_id is not null or email is not null
 ),

@@ -15,7 +15,7 @@ with matches as (
 ),
 
 typical_deal as (
-    {{ typical_deal() }}
+    select * from {{ ref('int_deals__typical') }}
 ),
 
 worth as (

@@ -7,7 +7,7 @@ with landed as (
         events.occurred_at,
         events.visitor_id,
         events.contact_id,
-        lower(trim(events.email)) as email,
+        events.email,
         cast(null as {{ dbt.type_string() }}) as account_id,
         events.campaign_id
     from {{ ref('stg_web__events') }} as events

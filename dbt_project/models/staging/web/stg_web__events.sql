@@ -9,7 +9,7 @@ renamed as (
         event_type,
         visitor_id,
         contact_id,
-        email,
+        lower(trim(email)) as email,
         url,
         form_name,
         product,
