@@ -508,10 +508,23 @@ class Handoff(_Strict):
     # None: the action of the best cell, A1.
     action: StrictStr | None = None
     follow_up_days: Annotated[StrictInt, Field(ge=0, le=365)] = 2
+    # Instead of days, for who answers within the hour.
+    follow_up_hours: Annotated[StrictInt, Field(ge=1, le=24 * 365)] | None = None
     activities: Annotated[list[Literal["call", "meeting", "trade_fair_visit", "tender"]], Field(min_length=1)] = [
         "call",
         "meeting",
     ]
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Handoff:
+        if self.follow_up_hours is not None and "follow_up_days" in self.model_fields_set:
+            raise ValueError("say follow_up_days or follow_up_hours, not both")
+        return self
+
+    @property
+    def hours(self) -> int:
+        """How long sales has for its first follow-up."""
+        return 24 * self.follow_up_days if self.follow_up_hours is None else self.follow_up_hours
 
 
 class Near(_Strict):
