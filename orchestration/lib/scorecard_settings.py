@@ -39,13 +39,13 @@ CELLS = tuple(grade + level for grade in GRADES for level in LEVELS)
 #: Attributes that the warehouse knows of an account without a custom column. Custom columns are called
 #: "custom.<column>".
 EXTRACTED_NUMBER_ATTRIBUTES = ("employees", "annual_revenue", "founded_year")
+#: How many people take part: behaviour, though a criterion reads it as an attribute.
+BREADTH_ATTRIBUTES = ("engaged_person_count", "engaged_function_count", "buying_group_pct")
 NUMBER_ATTRIBUTES = (
     *EXTRACTED_NUMBER_ATTRIBUTES,
     "contact_count",
     "decision_maker_count",
-    "engaged_person_count",
-    "engaged_function_count",
-    "buying_group_pct",
+    *BREADTH_ATTRIBUTES,
     "nps_score",
     "market_growth_pct",
     "digital_spend_pct",
@@ -692,7 +692,7 @@ class ScorecardSettings(_Strict):
         """
         criterion = self.criteria[name]
         definition = criterion.definition()
-        if criterion.kind == "implicit" and self.hierarchy.roll_up:
+        if self.hierarchy.roll_up and (criterion.kind == "implicit" or criterion.attribute in BREADTH_ATTRIBUTES):
             definition["rolls_up"] = True
         # How long ago somebody came weighs nothing.
         if criterion.kind == "implicit" and criterion.measure == "count" and self.people.role_weights.definition():

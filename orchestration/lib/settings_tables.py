@@ -350,6 +350,12 @@ def _insert_out_of_fold_points(con: duckdb.DuckDBPyConnection, card: StoredCard 
         )
 
 
+def _attribute_read(definition: Mapping[str, Any]) -> str | None:
+    """The warehouse's name of an attribute; one that rolls up is another attribute (dbt: the macro `rolled_up`)."""
+    attribute: str | None = definition["attribute"]
+    return f"{attribute}__rolled_up" if attribute is not None and definition.get("rolls_up") else attribute
+
+
 def _add_criteria(
     rows: _Rows, settings: ScorecardSettings, card: StoredCard | None, shadows: Sequence[StoredCard]
 ) -> None:
@@ -379,7 +385,7 @@ def _add_criteria(
                 name,
                 definition["kind"],
                 definition["value_type"],
-                definition["attribute"],
+                _attribute_read(definition),
                 definition["measure"],
                 decay.key,
                 window,
