@@ -22,10 +22,6 @@ refresh as (
     select * from {{ source('settings', 'refresh') }}
 ),
 
-typical_deal as (
-    {{ typical_deal() }}
-),
-
 balances as (
     select
         account_id,
@@ -132,7 +128,7 @@ select
     ranked.win_probability,
     ranked.win_probability_low,
     ranked.win_probability_high,
-    {{ expected_value('ranked.win_probability', 'accounts', 'typical_deal.mean_amount') }} as expected_value,
+    {{ expected_value('ranked.win_probability', 'deal_values.deal_amount') }} as expected_value,
     case when not accounts.is_holdout then cast(ranked.rank_no as bigint) end as {{ adapter.quote('rank') }},
     case
         when not accounts.is_holdout
@@ -145,7 +141,7 @@ from accounts
 inner join states on accounts.account_id = states.account_id
 cross join card
 cross join refresh
-cross join typical_deal
+inner join {{ ref('int_accounts__deal_values') }} as deal_values on accounts.account_id = deal_values.account_id
 left join ranked on accounts.account_id = ranked.account_id
 left join actions on ranked.cell = actions.cell
 left join reasons on accounts.account_id = reasons.account_id
