@@ -1,5 +1,5 @@
 -- What a deal with an account is worth, on average. Its own won and open deals say what it buys; five deals of companies of its size stand
--- in for what is not yet known, and five of everybody behind those. Of one size are companies whose numbers of employees have as many digits.
+-- in for what is not yet known, and five of everybody behind those. Companies are of one size whose employees' numbers have as many digits.
 with deals as (
     select
         account_id,
@@ -12,7 +12,7 @@ with deals as (
 sized as (
     select
         accounts.account_id,
-        length(cast(versions.employees as {{ dbt.type_string() }})) as digits
+        {{ dbt.length('cast(versions.employees as ' ~ dbt.type_string() ~ ')') }} as digits
     from {{ ref('int_accounts') }} as accounts
     inner join {{ ref('stg_crm__account_versions') }} as versions on accounts.account_id = versions.account_id
     where versions.valid_from <= {{ as_of_at() }} and versions.valid_to > {{ as_of_at() }}
