@@ -44,3 +44,6 @@
 )
 {%- endfor %}
 {% endmacro %}
+
+{# The attribute of people's engagement that a criterion reads where behaviour rolls up (orchestration/lib/settings_tables.py). #}
+{% macro rolled_up(attribute) -%} {{ attribute }}__rolled_up {%- endmacro %}

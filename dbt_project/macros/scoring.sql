@@ -324,14 +324,7 @@ inner join applicable
     cast(cast(floor(({{ number }}) * {{ 10 ** decimals }} + 0.5e0) / {{ 10 ** decimals }} as decimal(18, {{ decimals }})) as {{ dbt.type_string() }})
 {%- endmacro %}
 
-{#
-    What a deal with an account opened now is worth on average. An account's own won deals say what it buys; five deals of everybody
-    stand in for what is not yet known. accounts: relation with won_amount and won_amount_count.
-#}
-{% macro expected_value(win_probability, accounts, mean_amount) -%}
-    cast(
-        {{ win_probability }}
-        * (cast({{ accounts }}.won_amount as double) + 5 * cast({{ mean_amount }} as double))
-        / ({{ accounts }}.won_amount_count + 5) as decimal(18, 2)
-    )
+{# What a deal with an account opened now would bring, on average; deal_amount: of `int_accounts__deal_values`. #}
+{% macro expected_value(win_probability, deal_amount) -%}
+    cast({{ win_probability }} * cast({{ deal_amount }} as double) as decimal(18, 2))
 {%- endmacro %}

@@ -10,3 +10,11 @@
 
 {# The as-of moment of the build before this one, which the kept rows are from. Null where everything is built anew. #}
 {% macro seen_until() %}(select seen_until from {{ source('increment', 'plan') }}){% endmacro %}
+
+{# A moment at midnight sharp is a day without a time: what systems say that know days only. It counts as the last second of that day. #}
+{% macro end_of_bare_day(moment) -%}
+    case
+        when {{ moment }} = cast(cast({{ moment }} as date) as timestamp) then {{ dbt.dateadd('second', 86399, moment) }}
+        else {{ moment }}
+    end
+{%- endmacro %}

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import uuid
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from typing import Any
 
 import click
 from rich.markup import escape
 
 from orchestration.cli import screens
 from orchestration.lib.errors import UserError
-from orchestration.lib.landing import landing_file
+from orchestration.lib.handoffs import DECISIONS, land_answer
 from orchestration.lib.marts_reader import find_account, open_marts, rows
 from orchestration.lib.training import author
 from orchestration.lib.workspace import Workspace
-
-_DECISIONS = {"accept": "accepted", "send-back": "sent_back"}
 
 
 @click.command()
@@ -32,53 +28,53 @@ def handoffs(workspace: Workspace, overdue: bool, top: int) -> None:
         listed = rows(
             con,
             "select * from handoffs where ? = false or status = 'overdue' "
-            "order by handed_over_date" + ("" if overdue else " desc") + ", total_points desc, account_id limit ?",
+            "order by handed_over_at" + ("" if overdue else " desc") + ", total_points desc, account_id limit ?",
             [overdue, top],
         )
     out.print(", ".join(f"{row['n']:,} {row['status']}" for row in counted) or "No account has been handed over yet.")
     if not listed:
         return
     result = screens.table(
-        "Handed over", "on", "account", "to", "cell", ">points", "due", "first follow-up", ">days", "feedback", "status",
+        "Handed over", "on", "account", "to", "cell", ">points", "due", "first follow-up", ">after", "feedback", "status",
     )  # fmt: skip
     for row in listed:
         result.add_row(
-            f"{row['handed_over_date']}", escape(row["account_name"] or row["account_id"]), escape(row["handed_to"] or ""),
+            f"{row['handed_over_at']:%Y-%m-%d %H:%M}", escape(row["account_name"] or row["account_id"]), escape(row["handed_to"] or ""),
             f"{row['from_cell']} -> {row['cell']}" if row["from_cell"] else row["cell"], str(row["total_points"]),
-            f"{row['due_date']}", f"{row['first_follow_up_at']:%Y-%m-%d %H:%M}" if row["first_follow_up_at"] else "",
-            "" if row["follow_up_days"] is None else str(row["follow_up_days"]),
+            f"{row['due_at']:%Y-%m-%d %H:%M}", f"{row['first_follow_up_at']:%Y-%m-%d %H:%M}" if row["first_follow_up_at"] else "",
+            _after(row),
             escape(f"{row['feedback'].replace('_', ' ')}: {row['feedback_note']}" if row["feedback"] else ""), row["status"],
         )  # fmt: skip
     out.print(result)
 
 
+def _after(row: Mapping[str, Any]) -> str:
+    """How long the first follow-up took, in the unit in which one would say it."""
+    minutes = row["follow_up_minutes"]
+    if minutes is None:
+        return "" if row["follow_up_days"] is None else f"{row['follow_up_days']} d"
+    return (
+        f"{minutes} min"
+        if minutes < 90
+        else f"{minutes / 60:.0f} h"
+        if minutes < 60 * 48
+        else f"{minutes / 1440:.0f} d"
+    )
+
+
 @click.command()
 @click.argument("account")
-@click.argument("decision", type=click.Choice(list(_DECISIONS)))
+@click.argument("decision", type=click.Choice(list(DECISIONS)))
 @click.option(
     "--note", required=True, help="The reason; marketing reads it beside the cell that the account came from."
 )
 @click.pass_obj
 def handoff(workspace: Workspace, account: str, decision: str, note: str) -> None:
     """Accept an account that was handed over to sales, or send it back. Counts from the next refresh on."""
-    if not note.strip():
-        raise UserError("an answer to a hand-over needs a note that says why")
-    with open_marts(workspace.require()) as con:
+    workspace = workspace.require()
+    with open_marts(workspace) as con:
         found = find_account(con, account)
         if not rows(con, "select 1 from handoffs where account_id = ? limit 1", [found["account_id"]]):
             raise UserError(f"{found['account_name']} ({found['account_id']}) has not been handed over to sales")
-    record = {
-        "feedback_id": uuid.uuid4().hex,
-        "account_id": found["account_id"],
-        "decision": _DECISIONS[decision],
-        "note": note.strip(),
-        "author": author(),
-        "occurred_at": datetime.now(UTC).replace(tzinfo=None).isoformat(),
-    }
-    text = io.StringIO()
-    writer = csv.DictWriter(text, record)
-    writer.writeheader()
-    writer.writerow(record)
-    with landing_file(workspace, "scoring__handoff_feedback", f"{record['feedback_id']}.csv") as path:
-        path.write_text(text.getvalue(), encoding="utf-8")
-    click.echo(f"{found['account_name']}: {_DECISIONS[decision].replace('_', ' ')}; counts from the next refresh on")
+    land_answer(workspace, found["account_id"], decision, note=note, author=author())
+    click.echo(f"{found['account_name']}: {DECISIONS[decision].replace('_', ' ')}; counts from the next refresh on")

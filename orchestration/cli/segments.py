@@ -133,6 +133,8 @@ def export_members(workspace: Workspace, name: str, form: str, path: Path | None
 
     workspace = workspace.require()
     path = path or Path(f"{name}.{form}")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"--to: there is no folder {path.absolute().parent} (value: {str(path)!r})")
     with open_marts(workspace) as con:
         now = lib.members(con, name)
     if consumer is None:

@@ -19,12 +19,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from orchestration.lib.contracts import Contract
 from orchestration.lib.errors import UserError
 from orchestration.lib.sources import TableSource
 from orchestration.lib.workspace import Workspace
+
+if TYPE_CHECKING:
+    import duckdb
 
 LANDED_NAME = re.compile(r"(\d{8}T\d{12}Z)-([0-9a-f]{12})-(.+)", re.DOTALL)
 # Written by us; the process id lets a later run tell a leftover from a file that is still being written.
@@ -179,6 +182,26 @@ def landing_file(
         table.keep(temporary, name, _hash_file(temporary), _naive_utc(arrived_at))
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def land_due(con: duckdb.DuckDBPyConnection, workspace: Workspace, table_name: str, query: str, name: str) -> int:
+    """Land what a query says, as one Parquet file of facts that the next refresh reads. Returns how many rows that were.
+
+    Nothing is landed where there are none; a second call lands nothing twice, as the keys are the same.
+
+    Parameters
+    ----------
+    query : columns of the table's contract, in an order of its own
+    name : what a person recognises the file by, without its ending
+    """
+    found = con.execute(query).to_arrow_table()
+    if not found.num_rows:
+        return 0
+    import pyarrow.parquet as pq
+
+    with landing_file(workspace, table_name, f"{name}.parquet") as path:
+        pq.write_table(found, path)
+    return found.num_rows
 
 
 def landed_files(workspace: Workspace, table_name: str) -> list[LandedFile]:

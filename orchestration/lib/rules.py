@@ -42,7 +42,7 @@ from orchestration.lib.conditions import (
 )
 from orchestration.lib.contracts import load_contracts
 from orchestration.lib.documents import land_document, landed_documents
-from orchestration.lib.landing import landing_file
+from orchestration.lib.landing import land_due
 from orchestration.lib.ledger import COLUMNS, TABLE
 from orchestration.lib.settings_file import SettingsError
 from orchestration.lib.settings_tables import RULE_TABLES
@@ -370,18 +370,9 @@ def _row(rule: Rule, version: RuleVersion) -> list[Any]:
 
 
 def land_firings(con: duckdb.DuckDBPyConnection, workspace: Workspace, as_of_at: datetime) -> int:
-    """Land what the rules did at this refresh, as facts that the next one reads. Returns how many.
-
-    Nothing is landed where nothing was done; a second call lands nothing twice, as the keys are the same.
-    """
-    found = con.execute(f"select {', '.join(COLUMNS)} from {DUE} order by adjustment_id").to_arrow_table()
-    if not found.num_rows:
-        return 0
-    import pyarrow.parquet as pq
-
-    with landing_file(workspace, TABLE, f"firings-{as_of_at:%Y%m%dT%H%M%S%f}.parquet") as path:
-        pq.write_table(found, path)
-    return found.num_rows
+    """Land what the rules did at this refresh, as facts that the next one reads. Returns how many."""
+    query = f"select {', '.join(COLUMNS)} from {DUE} order by adjustment_id"
+    return land_due(con, workspace, TABLE, query, f"firings-{as_of_at:%Y%m%dT%H%M%S%f}")
 
 
 # --------------------------------------------------------------------------- for whom a rule holds

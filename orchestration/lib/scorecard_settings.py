@@ -39,13 +39,13 @@ CELLS = tuple(grade + level for grade in GRADES for level in LEVELS)
 #: Attributes that the warehouse knows of an account without a custom column. Custom columns are called
 #: "custom.<column>".
 EXTRACTED_NUMBER_ATTRIBUTES = ("employees", "annual_revenue", "founded_year")
+#: How many people take part: behaviour, though a criterion reads it as an attribute.
+BREADTH_ATTRIBUTES = ("engaged_person_count", "engaged_function_count", "buying_group_pct")
 NUMBER_ATTRIBUTES = (
     *EXTRACTED_NUMBER_ATTRIBUTES,
     "contact_count",
     "decision_maker_count",
-    "engaged_person_count",
-    "engaged_function_count",
-    "buying_group_pct",
+    *BREADTH_ATTRIBUTES,
     "nps_score",
     "market_growth_pct",
     "digital_spend_pct",
@@ -508,10 +508,23 @@ class Handoff(_Strict):
     # None: the action of the best cell, A1.
     action: StrictStr | None = None
     follow_up_days: Annotated[StrictInt, Field(ge=0, le=365)] = 2
+    # Instead of days, for who answers within the hour.
+    follow_up_hours: Annotated[StrictInt, Field(ge=1, le=24 * 365)] | None = None
     activities: Annotated[list[Literal["call", "meeting", "trade_fair_visit", "tender"]], Field(min_length=1)] = [
         "call",
         "meeting",
     ]
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Handoff:
+        if self.follow_up_hours is not None and "follow_up_days" in self.model_fields_set:
+            raise ValueError("say follow_up_days or follow_up_hours, not both")
+        return self
+
+    @property
+    def hours(self) -> int:
+        """How long sales has for its first follow-up."""
+        return 24 * self.follow_up_days if self.follow_up_hours is None else self.follow_up_hours
 
 
 class Near(_Strict):
@@ -679,7 +692,7 @@ class ScorecardSettings(_Strict):
         """
         criterion = self.criteria[name]
         definition = criterion.definition()
-        if criterion.kind == "implicit" and self.hierarchy.roll_up:
+        if self.hierarchy.roll_up and (criterion.kind == "implicit" or criterion.attribute in BREADTH_ATTRIBUTES):
             definition["rolls_up"] = True
         # How long ago somebody came weighs nothing.
         if criterion.kind == "implicit" and criterion.measure == "count" and self.people.role_weights.definition():

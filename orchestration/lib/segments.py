@@ -38,7 +38,7 @@ from orchestration.lib.conditions import (
 )
 from orchestration.lib.contracts import load_contracts
 from orchestration.lib.errors import UserError
-from orchestration.lib.landing import landing_file
+from orchestration.lib.landing import land_due
 from orchestration.lib.settings_file import SettingsError
 from orchestration.lib.settings_tables import SEGMENT_TABLES
 from orchestration.lib.warehouse import transaction
@@ -174,18 +174,9 @@ def _matches(segment: Segment) -> Any:
 
 
 def land_changes(con: duckdb.DuckDBPyConnection, workspace: Workspace, as_of_at: datetime) -> int:
-    """Land who entered and left at this refresh, as facts that the next one reads. Returns how many.
-
-    A second call lands nothing twice: the keys are the same.
-    """
-    found = con.execute(f"select * from {DUE} order by change_id").to_arrow_table()
-    if not found.num_rows:
-        return 0
-    import pyarrow.parquet as pq
-
-    with landing_file(workspace, CHANGES, f"changes-{as_of_at:%Y%m%dT%H%M%S%f}.parquet") as path:
-        pq.write_table(found, path)
-    return found.num_rows
+    """Land who entered and left at this refresh, as facts that the next one reads. Returns how many."""
+    query = f"select * from {DUE} order by change_id"
+    return land_due(con, workspace, CHANGES, query, f"changes-{as_of_at:%Y%m%dT%H%M%S%f}")
 
 
 # --------------------------------------------------------------------------- exports

@@ -94,7 +94,7 @@ _TABLES = {
     "decay": "decay_key varchar, age_days integer, factor_nano bigint",
     "role_weights": "role_key varchar, field varchar, value varchar, weight_milli bigint",
     "matrix_actions": "cell varchar, next_action varchar",
-    "matrix_rules": "hysteresis_points bigint, handoff_action varchar, follow_up_days integer, history_days integer",
+    "matrix_rules": "hysteresis_points bigint, handoff_action varchar, follow_up_hours integer, history_days integer",
     "handoff_activities": "activity_type varchar",
     "people_rules": "engaged_days integer, group_size bigint",
     "people_points": "field varchar, value varchar, points bigint",
@@ -203,7 +203,7 @@ def _add_rules(rows: _Rows, settings: ScorecardSettings, as_of_at: datetime) -> 
         (
             settings.matrix.hysteresis_points,
             handoff.action or settings.matrix.action_of(CELLS[0]),
-            handoff.follow_up_days,
+            handoff.hours,
             settings.history.days,
         )
     ]
@@ -353,6 +353,12 @@ def _insert_out_of_fold_points(con: duckdb.DuckDBPyConnection, card: StoredCard 
         )
 
 
+def _attribute_read(definition: Mapping[str, Any]) -> str | None:
+    """The warehouse's name of an attribute; one that rolls up is another attribute (dbt: the macro `rolled_up`)."""
+    attribute: str | None = definition["attribute"]
+    return f"{attribute}__rolled_up" if attribute is not None and definition.get("rolls_up") else attribute
+
+
 def _add_criteria(
     rows: _Rows, settings: ScorecardSettings, card: StoredCard | None, shadows: Sequence[StoredCard]
 ) -> None:
@@ -382,7 +388,7 @@ def _add_criteria(
                 name,
                 definition["kind"],
                 definition["value_type"],
-                definition["attribute"],
+                _attribute_read(definition),
                 definition["measure"],
                 decay.key,
                 window,

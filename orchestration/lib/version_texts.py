@@ -221,7 +221,8 @@ def definition_words(name: str, card: Card, criteria: Mapping[str, Any]) -> str:
     if not definition:
         return ""
     if definition.get("attribute"):
-        return "" if definition["attribute"] == name else f"attribute {plain(definition['attribute'])}"
+        said = [] if definition["attribute"] == name else [f"attribute {plain(definition['attribute'])}"]
+        return "; ".join([*said, *(["with the accounts below"] if definition.get("rolls_up") else [])])
     signals = listed(
         plain(signal) + ("" if worth == 1 else f" (x {worth:g})")
         for signal, worth in (definition.get("signals") or {}).items()

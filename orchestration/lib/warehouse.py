@@ -27,6 +27,8 @@ def open_warehouse(workspace: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
     connection = duckdb.connect(str(workspace.warehouse))
     try:
         connection.execute("set TimeZone = 'UTC'")
+        # DuckDB would draw its bars between the lines that a command says.
+        connection.execute("set enable_progress_bar = false")
         connection.execute(f"set memory_limit = '{_half_of_memory(connection)}'")
         yield connection
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from orchestration.lib.workspace import Workspace
 
 DAY_0 = date(2026, 3, 1)
 CRITERIA = {"employees": "explicit", "industry": "explicit", "visits": "implicit", "mails": "implicit"}
-MARTS = ("score_days", "score_history", "score_changes", "handoffs")
+MARTS = ("score_days", "score_history", "score_changes")
 PUBLISHED = (*MARTS, "score_contributions", "scored_accounts")
 #: account -> state and, where scored, criterion -> (band_no, points).
 Scores = dict[str, tuple[str, dict[str, tuple[int, int]]]]
@@ -33,7 +33,7 @@ Scores = dict[str, tuple[str, dict[str, tuple[int, int]]]]
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[CompiledModel]:
     workspace = Workspace(tmp_path_factory.mktemp("compiled"))
-    selected = ("int_score_days", "int_scores__recorded", "score_history", "score_changes", "score_days", "handoffs")
+    selected = ("int_score_days", "int_scores__recorded", "score_history", "score_changes", "score_days")
     return read_project(workspace).select(*selected)
 
 
@@ -43,8 +43,6 @@ class Company:
 
     workspace: Workspace
     models: list[CompiledModel]
-    activities: list[tuple[str, datetime]] = field(default_factory=list)
-    answers: list[tuple[str, str, datetime]] = field(default_factory=list)
 
     def refresh(self, at: datetime, scores: Scores, version: str = "v1", *, now: date | None = None) -> int:
         """What the refresh does after scoring; returns how many days it landed."""
@@ -61,7 +59,7 @@ class Company:
             return {table: rows(con, f"select * from {table} order by all") for table in MARTS}
 
     def _write(self, con: duckdb.DuckDBPyConnection, at: datetime, scores: Scores, version: str) -> None:
-        for schema in ("settings", "marts", "staging", "intermediate"):
+        for schema in ("settings", "marts", "intermediate"):
             con.execute(f"create schema if not exists {schema}")
         con.execute(
             "create or replace table settings.refresh as select cast(? as timestamp) as as_of_at, cast(? as date) as as_of_date",
@@ -69,7 +67,7 @@ class Company:
         )
         con.execute(
             "create or replace table settings.matrix_rules as select cast(0 as bigint) as hysteresis_points, "
-            "'sales' as handoff_action, 2 as follow_up_days, 400 as history_days"
+            "400 as history_days"
         )
         con.execute("create or replace table settings.scorecard as select ? as scorecard_version", [version])
         con.execute("create or replace table settings.scorecard_bands (segment varchar, criterion varchar)")
@@ -100,30 +98,6 @@ class Company:
                 con.execute(
                     "insert into marts.score_contributions values (?, ?, ?, ?, ?, ?)",
                     [account, CRITERIA[name], name, band_no, f"band {band_no}", points],
-                )
-        con.execute(
-            "create or replace table staging.stg_crm__account_survivors as "
-            "select account_id, account_id as surviving_account_id from marts.scored_accounts"
-        )
-        con.execute(
-            "create or replace table intermediate.int_handoff_activities "
-            "(account_id varchar, occurred_at timestamp, occurred_date date)"
-        )
-        for account, occurred_at in self.activities:
-            if occurred_at <= at:
-                con.execute(
-                    "insert into intermediate.int_handoff_activities values (?, ?, ?)",
-                    [account, occurred_at, occurred_at.date()],
-                )
-        con.execute(
-            "create or replace table staging.stg_scoring__handoff_feedback (feedback_id varchar, account_id varchar, "
-            "decision varchar, note varchar, author varchar, occurred_at timestamp)"
-        )
-        for account, decision, occurred_at in self.answers:
-            if occurred_at <= at:
-                con.execute(
-                    "insert into staging.stg_scoring__handoff_feedback values (?, ?, ?, 'a reason', 'ann', ?)",
-                    [f"{occurred_at}", account, decision, occurred_at],
                 )
 
 
@@ -301,36 +275,3 @@ def test_changes__say_why(company: Company) -> None:
             recorded_day(con, "last-week")
         with pytest.raises(UserError, match="'soon'"):
             recorded_day(con, "soon")
-
-
-def test_handoffs__begin_with_the_crossing_and_follow_what_sales_does(company: Company) -> None:
-    hot, cold = scored(employees=(1, 5), visits=(1, 5)), scored(employees=(1, 5), visits=(0, -5))
-    warmer = scored(employees=(2, 9), visits=(1, 5))
-    company.activities = [("late", at(6)), ("prompt", at(0)), ("prompt", at(2)), ("back", at(7))]
-    company.answers = [("prompt", "accepted", at(2)), ("refused", "accepted", at(2)), ("refused", "sent_back", at(3))]
-    names = ("late", "prompt", "refused", "silent", "back", "left")
-    course = [cold, hot, warmer, hot, hot, hot, hot, hot]
-    for day, state in enumerate(course):
-        scores = dict.fromkeys(names, state) | {"still": cold}
-        if day in (3, 4):
-            scores["back"] = cold
-        if day >= 2:
-            scores["left"] = cold
-        company.refresh(at(day), scores)
-    found = {(row["account_id"], row["handed_over_date"]): row for row in company.marts()["handoffs"]}
-    one, five = at(1).date(), at(5).date()
-    assert {key: row["status"] for key, row in found.items()} == {
-        ("late", one): "followed up late",
-        ("prompt", one): "followed up",
-        ("refused", one): "sent back",
-        ("silent", one): "overdue",
-        ("left", one): "left",
-        ("back", one): "left",
-        ("back", five): "followed up",
-    }
-    assert found["prompt", one]["follow_up_days"] == 1  # the call before the hand-over is none
-    assert found["late", one]["follow_up_days"] == 5
-    assert (found["prompt", one]["from_cell"], found["prompt", one]["cell"]) == ("A2", "A1")
-    assert found["refused", one]["feedback_note"] == "a reason"
-    assert found["back", one]["left_date"] == at(3).date()
-    assert found["silent", one]["total_points"] == 10  # as it was handed over, not as it is

@@ -282,6 +282,7 @@ def test_key__of_behaviour_changes_with_roles_and_hierarchy_and_with_no_other_wo
         "views": {"kind": "implicit", "signals": ["page_view"]},
         "last": {"kind": "implicit", "signals": ["page_view"], "measure": "days_since_last"},
         "employees": {"kind": "explicit", "attribute": "employees"},
+        "breadth": {"kind": "explicit", "attribute": "engaged_person_count"},
     }
 
     def keys(**changes: Any) -> dict[str, str]:
@@ -297,7 +298,7 @@ def test_key__of_behaviour_changes_with_roles_and_hierarchy_and_with_no_other_wo
         "what is not set leaves keys as they were"
     )
     rolled = keys(hierarchy={"roll_up": True})
-    assert {name for name in criteria if rolled[name] != plain[name]} == {"views", "last"}
+    assert {name for name in criteria if rolled[name] != plain[name]} == {"views", "last", "breadth"}
     weighed = weights(functions={"it": 0.5})
     assert {name for name in criteria if weighed[name] != plain[name]} == {"views"}, "when somebody came weighs nothing"
     assert weighed == weights(functions={" IT": 0.5, "sales": 1.0}, seniorities={"head": 1})

@@ -26,7 +26,7 @@ def build_publish_assets(project: CompiledProject, marts: Sequence[dg.AssetKey])
         group_name="publish",
         owners=["team:marketing-operations"],
         kinds={"duckdb"},
-        deps=[*marts, "rule_firings", "segment_changes_landed"],
+        deps=[*marts, "rule_firings", "segment_changes_landed", "handoff_crossings_landed"],
         description="marts/current/scoring.duckdb: all marts of one refresh, read-only, swapped in whole",
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=FAIL_WINDOW, warn_window=WARN_WINDOW),
     )

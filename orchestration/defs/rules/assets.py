@@ -1,4 +1,5 @@
-"""What rules did and who entered or left segments at a refresh, landed before anybody sees it. What that is, dbt says."""
+"""What rules did, who entered or left segments and who crossed to sales at a refresh, landed before anybody sees it. What that is, dbt
+says."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -7,6 +8,7 @@ import dagster as dg
 import duckdb
 
 from orchestration.defs.resources import ScoringWorkspace, WriterLock
+from orchestration.lib.handoffs import land_crossings
 from orchestration.lib.rules import land_firings
 from orchestration.lib.segments import land_changes
 from orchestration.lib.warehouse import open_warehouse
@@ -14,8 +16,8 @@ from orchestration.lib.workspace import Workspace
 
 
 def build_rules_assets(marts: Sequence[dg.AssetKey]) -> list[dg.AssetsDefinition]:
-    """The firings and the changes of segments. They follow the marts, so that what those could not show is not landed, and precede
-    publishing."""
+    """The firings, the changes of segments and the crossings to sales. They follow the marts, so that what those could not show is
+    not landed, and precede publishing."""
     return [
         _landed(
             "rule_firings",
@@ -30,6 +32,13 @@ def build_rules_assets(marts: Sequence[dg.AssetKey]) -> list[dg.AssetsDefinition
             land_changes,
             what="accounts that entered or left a segment",
             description="Who entered or left a segment at this refresh, landed as facts",
+        ),
+        _landed(
+            "handoff_crossings_landed",
+            [*marts, dg.AssetKey(["intermediate", "int_handoffs__due"])],
+            land_crossings,
+            what="accounts that were handed over to sales or left its cells",
+            description="Who entered or left the cells with the hand-over action at this refresh, landed as facts",
         ),
     ]
 

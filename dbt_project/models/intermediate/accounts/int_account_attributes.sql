@@ -170,18 +170,20 @@ attributes as (
     from contact_attributes
 
     {%- for column in ['engaged_person_count', 'engaged_function_count', 'buying_group_pct'] %}
+    {%- for is_rolled_up in [false, true] %}
 
     union all
 
     select
         account_id,
-        '{{ column }}' as attribute,
+        '{{ rolled_up(column) if is_rolled_up else column }}' as attribute,
         cast({{ column }} as {{ dbt.type_string() }}) as value_text,
         cast({{ column }} * 1000000 as bigint) as value_micro,
         valid_from,
         valid_to
     from {{ ref('int_buying_groups') }}
-    where {{ column }} is not null
+    where {{ column }} is not null and {{ '' if is_rolled_up else 'not ' }}is_rolled_up
+    {%- endfor %}
     {%- endfor %}
 
     union all

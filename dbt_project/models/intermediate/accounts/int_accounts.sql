@@ -9,9 +9,7 @@ survivors as (
 won_deals as (
     select
         account_id,
-        count(*) as won_deal_count,
-        sum(amount) as won_amount,
-        sum(case when amount is not null then 1 else 0 end) as won_amount_count
+        count(*) as won_deal_count
     from {{ ref('int_deals') }}
     where status = 'won' and account_id is not null
     group by account_id
@@ -41,8 +39,6 @@ current_accounts as (
 select
     current_accounts.*,
     coalesce(won_deals.won_deal_count, 0) as won_deal_count,
-    coalesce(won_deals.won_amount, 0) as won_amount,
-    coalesce(won_deals.won_amount_count, 0) as won_amount_count,
     -- The digest of name and key draws the accounts: always the same ones, and others under another name.
     holdout.share_pct > 0
     and {{ dbt.hash("holdout.holdout_name || ' ' || current_accounts.account_id") }} < holdout.hash_below as is_holdout

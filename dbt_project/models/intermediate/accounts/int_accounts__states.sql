@@ -37,7 +37,10 @@ known as (
     where
         features.value_text is not null
         and criteria.attribute not in (
-            'contact_count', 'decision_maker_count', 'engaged_person_count', 'engaged_function_count', 'buying_group_pct'
+            'contact_count', 'decision_maker_count'
+            {%- for column in ['engaged_person_count', 'engaged_function_count', 'buying_group_pct'] %},
+            '{{ column }}', '{{ rolled_up(column) }}'
+            {%- endfor %}
         )
 )
 

@@ -1,51 +1,76 @@
--- A person is engaged from the day after a touchpoint was known until so many days after it happened. Days count as a whole and only
--- once they are over, so that a deal opened on a day sees nothing that came later on that day. Computed only where a criterion asks.
-with rules as (
-    select rules.*
-    from {{ source('settings', 'people_rules') }} as rules
-    where
-        exists (
-            select 1 from {{ source('settings', 'criteria') }}
-            where attribute in ('engaged_person_count', 'engaged_function_count', 'buying_group_pct')
-        )
+-- Where a criterion rolls up, there is a second count of each account, with the people of those that are below it, as long as they are.
+-- Computed only where a criterion asks.
+with asked as (
+    select distinct is_rolled_up
+    from {{ source('settings', 'criteria') }}
+    where attribute in (
+        {%- for column in ['engaged_person_count', 'engaged_function_count', 'buying_group_pct'] %}
+        '{{ column }}', '{{ rolled_up(column) }}'{{ ',' if not loop.last }}
+        {%- endfor %}
+    )
+),
+
+rules as (
+    select * from {{ source('settings', 'people_rules') }}
+),
+
+own_spans as (
+    select * from {{ ref('int_people__engaged') }}
+),
+
+seen_spans as (
+    select
+        own_spans.account_id,
+        asked.is_rolled_up,
+        own_spans.contact_id,
+        own_spans.job_function,
+        own_spans.from_at,
+        own_spans.until_at
+    from own_spans
+    cross join asked
+
+    union all
+
+    select
+        descendants.account_id,
+        asked.is_rolled_up,
+        own_spans.contact_id,
+        own_spans.job_function,
+        case when own_spans.from_at > descendants.valid_from then own_spans.from_at else descendants.valid_from end as from_at,
+        case when own_spans.until_at < descendants.valid_to then own_spans.until_at else descendants.valid_to end as until_at
+    from own_spans
+    inner join {{ ref('int_account_descendants') }} as descendants on own_spans.account_id = descendants.below_account_id
+    cross join asked
+    where asked.is_rolled_up
 ),
 
 spans as (
-    select
-        daily.account_id,
-        daily.contact_id,
-        contacts.job_function,
-        cast({{ dbt.dateadd('day', 1, 'daily.known_date') }} as date) as from_date,
-        max(cast({{ dbt.dateadd('day', 'rules.engaged_days + 1', 'daily.event_date') }} as date)) as until_date
-    from {{ ref('int_touchpoints__daily') }} as daily
-    cross join rules
-    inner join {{ source('settings', 'engaging_signals') }} as engaging on daily.signal = engaging.signal
-    inner join {{ ref('int_contacts') }} as contacts on daily.contact_id = contacts.contact_id
-    where daily.account_id is not null
-    group by daily.account_id, daily.contact_id, contacts.job_function, daily.known_date
+    select * from seen_spans
+    where until_at > from_at
 ),
 
 -- Who or what is counted: each person, and each function that any person has.
 subjects as (
     select
         account_id,
+        is_rolled_up,
         'person' as kind,
         contact_id as subject,
-        from_date,
-        until_date
+        from_at,
+        until_at
     from spans
-    where until_date > from_date
 
     union all
 
     select
         account_id,
+        is_rolled_up,
         'function' as kind,
         job_function as subject,
-        from_date,
-        until_date
+        from_at,
+        until_at
     from spans
-    where until_date > from_date and job_function is not null and job_function <> ''
+    where job_function is not null and job_function <> ''
 ),
 
 -- Spans that touch or overlap become one.
@@ -54,9 +79,9 @@ marked as (
         subjects.*,
         case
             when
-                from_date <= max(until_date) over (
-                    partition by account_id, kind, subject
-                    order by from_date, until_date
+                from_at <= max(until_at) over (
+                    partition by account_id, is_rolled_up, kind, subject
+                    order by from_at, until_at
                     rows between unbounded preceding and 1 preceding
                 )
                 then 0
@@ -69,8 +94,8 @@ numbered as (
     select
         marked.*,
         sum(is_start) over (
-            partition by account_id, kind, subject
-            order by from_date, until_date
+            partition by account_id, is_rolled_up, kind, subject
+            order by from_at, until_at
             rows between unbounded preceding and current row
         ) as run_no
     from marked
@@ -79,20 +104,22 @@ numbered as (
 runs as (
     select
         account_id,
+        is_rolled_up,
         kind,
         subject,
-        min(from_date) as from_date,
-        max(until_date) as until_date
+        min(from_at) as from_at,
+        max(until_at) as until_at
     from numbered
-    group by account_id, kind, subject, run_no
+    group by account_id, is_rolled_up, kind, subject, run_no
 ),
 
 steps as (
     select
         account_id,
+        is_rolled_up,
         kind,
         subject,
-        from_date as step_date,
+        from_at as step_at,
         1 as step
     from runs
 
@@ -100,9 +127,10 @@ steps as (
 
     select
         account_id,
+        is_rolled_up,
         kind,
         subject,
-        until_date as step_date,
+        until_at as step_at,
         -1 as step
     from runs
 ),
@@ -110,34 +138,37 @@ steps as (
 changes as (
     select
         steps.account_id,
-        steps.step_date,
+        steps.is_rolled_up,
+        steps.step_at,
         sum(case when steps.kind = 'person' then steps.step else 0 end) as persons,
         sum(case when steps.kind = 'function' then steps.step else 0 end) as functions,
         sum(case when steps.kind = 'function' and wanted.job_function is not null then steps.step else 0 end)
             as group_functions
     from steps
     left join {{ source('settings', 'buying_group') }} as wanted on steps.subject = wanted.job_function
-    group by steps.account_id, steps.step_date
+    group by steps.account_id, steps.is_rolled_up, steps.step_at
 ),
 
 -- Nobody is engaged before the first touchpoint: a fact and not a gap, from the day on which anything was recorded at all.
 beginnings as (
     select
         accounts.account_id,
-        first_signal.first_date as step_date,
+        asked.is_rolled_up,
+        first_signal.first_at as step_at,
         0 as persons,
         0 as functions,
         0 as group_functions
     from {{ ref('int_accounts') }} as accounts
-    cross join rules
-    cross join (select cast(min(first_occurred_at) as date) as first_date from {{ ref('int_signals') }}) as first_signal
-    where first_signal.first_date is not null
+    cross join asked
+    cross join (select cast(cast(min(first_occurred_at) as date) as timestamp) as first_at from {{ ref('int_signals') }}) as first_signal
+    where first_signal.first_at is not null
 ),
 
 all_changes as (
     select
         account_id,
-        step_date,
+        is_rolled_up,
+        step_at,
         sum(persons) as persons,
         sum(functions) as functions,
         sum(group_functions) as group_functions
@@ -146,24 +177,26 @@ all_changes as (
         union all
         select * from beginnings
     ) as both_kinds
-    group by account_id, step_date
+    group by account_id, is_rolled_up, step_at
 ),
 
 counted as (
     select
         account_id,
-        step_date,
-        cast(sum(persons) over (partition by account_id order by step_date) as bigint) as engaged_person_count,
-        cast(sum(functions) over (partition by account_id order by step_date) as bigint) as engaged_function_count,
-        cast(sum(group_functions) over (partition by account_id order by step_date) as bigint) as group_function_count,
-        lead(step_date) over (partition by account_id order by step_date) as next_date
+        is_rolled_up,
+        step_at,
+        cast(sum(persons) over (partition by account_id, is_rolled_up order by step_at) as bigint) as engaged_person_count,
+        cast(sum(functions) over (partition by account_id, is_rolled_up order by step_at) as bigint) as engaged_function_count,
+        cast(sum(group_functions) over (partition by account_id, is_rolled_up order by step_at) as bigint) as group_function_count,
+        lead(step_at) over (partition by account_id, is_rolled_up order by step_at) as next_at
     from all_changes
 )
 
 select
     counted.account_id,
-    cast(counted.step_date as timestamp) as valid_from,
-    coalesce(cast(counted.next_date as timestamp), {{ end_of_time() }}) as valid_to,
+    counted.is_rolled_up,
+    counted.step_at as valid_from,
+    coalesce(counted.next_at, {{ end_of_time() }}) as valid_to,
     counted.engaged_person_count,
     counted.engaged_function_count,
     case
@@ -172,4 +205,4 @@ select
     end as buying_group_pct
 from counted
 cross join rules
-where cast(counted.step_date as timestamp) <= {{ as_of_at() }}
+where counted.step_at <= {{ as_of_at() }}

@@ -13,9 +13,7 @@ scored as (
         of_the_card.account_id,
         of_the_card.win_probability,
         of_the_card.model_points + coalesce(balances.points, 0) as total_points,
-        accounts.is_holdout,
-        accounts.won_amount,
-        accounts.won_amount_count
+        accounts.is_holdout
     from {{ ref('int_accounts__scored') }} as of_the_card
     inner join {{ ref('int_accounts') }} as accounts on of_the_card.account_id = accounts.account_id
     left join balances on of_the_card.account_id = balances.account_id
@@ -31,11 +29,11 @@ ranked as (
 
 select
     ranked.account_id,
-    {{ expected_value('ranked.win_probability', 'ranked', 'typical_deal.mean_amount') }} as expected_value,
+    {{ expected_value('ranked.win_probability', 'deal_values.deal_amount') }} as expected_value,
     case when not ranked.is_holdout then cast(ranked.rank_no as bigint) end as {{ adapter.quote('rank') }},
     case
         when not ranked.is_holdout
             then cast(100.0 * (ranked.ranked_count - ranked.rank_no) / ranked.ranked_count as double)
     end as percentile
 from ranked
-cross join {{ ref('int_deals__typical') }} as typical_deal
+inner join {{ ref('int_accounts__deal_values') }} as deal_values on ranked.account_id = deal_values.account_id

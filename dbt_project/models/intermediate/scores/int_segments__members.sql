@@ -14,20 +14,15 @@ with matches as (
     where states.state <> 'suppressed' and not accounts.is_holdout
 ),
 
-typical_deal as (
-    select * from {{ ref('int_deals__typical') }}
-),
-
 worth as (
     select
         matches.segment,
         matches.account_id,
         scored.win_probability,
         scored.model_points,
-        {{ expected_value('scored.win_probability', 'accounts', 'typical_deal.mean_amount') }} as expected_value
+        {{ expected_value('scored.win_probability', 'deal_values.deal_amount') }} as expected_value
     from matches
-    inner join {{ ref('int_accounts') }} as accounts on matches.account_id = accounts.account_id
-    cross join typical_deal
+    inner join {{ ref('int_accounts__deal_values') }} as deal_values on matches.account_id = deal_values.account_id
     left join {{ ref('int_accounts__scored') }} as scored on matches.account_id = scored.account_id
 ),
 

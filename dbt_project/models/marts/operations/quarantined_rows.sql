@@ -12,7 +12,7 @@
     'email__events',
     'market__industry_benchmarks',
     'scoring__adjustments',
-    'scoring__handoff_feedback', 'scoring__segment_changes',
+    'scoring__handoff_crossings', 'scoring__handoff_feedback', 'scoring__segment_changes',
     'social__interactions',
     'survey__nps_answers',
     'web__events',

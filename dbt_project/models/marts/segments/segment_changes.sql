@@ -23,7 +23,11 @@ ordered as (
         changes.*,
         lag(changes.definition_hash) over (
             partition by changes.segment order by changes.changed_at, changes.account_id
-        ) as hash_before
+        ) as hash_before,
+        case
+            when row_number() over (partition by changes.segment order by changes.changed_at, changes.account_id) = 1 then 1
+            else 0
+        end as is_first
     from changes
 ),
 
@@ -32,7 +36,8 @@ moments as (
     select
         segment,
         changed_at,
-        max(case when definition_hash is distinct from hash_before then 1 else 0 end) as is_other_definition
+        max(case when definition_hash is distinct from hash_before then 1 else 0 end) as is_other_definition,
+        max(is_first) as is_first
     from ordered
     group by segment, changed_at
 )
@@ -42,6 +47,10 @@ select
     ordered.account_id,
     ordered.change,
     ordered.changed_at,
-    case when moments.is_other_definition = 1 then 'the segment was defined anew' else 'the account changed' end as reason
+    case
+        when moments.is_first = 1 then 'the segment is new'
+        when moments.is_other_definition = 1 then 'the segment was defined anew'
+        else 'the account changed'
+    end as reason
 from ordered
 inner join moments on ordered.segment = moments.segment and ordered.changed_at = moments.changed_at

@@ -1,0 +1,24 @@
+-- A person is engaged from the day after a touchpoint was known until so many days after it happened. Days count as a whole and only
+-- once they are over, so that a deal opened on a day sees nothing that came later on that day. Computed only where a criterion asks.
+with asked as (
+    select distinct is_rolled_up
+    from {{ source('settings', 'criteria') }}
+    where attribute in (
+        {%- for column in ['engaged_person_count', 'engaged_function_count', 'buying_group_pct'] %}
+        '{{ column }}', '{{ rolled_up(column) }}'{{ ',' if not loop.last }}
+        {%- endfor %}
+    )
+)
+
+select
+    daily.account_id,
+    daily.contact_id,
+    contacts.job_function,
+    cast({{ dbt.dateadd('day', 1, 'daily.known_date') }} as timestamp) as from_at,
+    max(cast({{ dbt.dateadd('day', 'rules.engaged_days + 1', 'daily.event_date') }} as timestamp)) as until_at
+from {{ ref('int_touchpoints__daily') }} as daily
+cross join {{ source('settings', 'people_rules') }} as rules
+inner join {{ source('settings', 'engaging_signals') }} as engaging on daily.signal = engaging.signal
+inner join {{ ref('int_contacts') }} as contacts on daily.contact_id = contacts.contact_id
+where daily.account_id is not null and exists (select 1 from asked)
+group by daily.account_id, daily.contact_id, contacts.job_function, daily.known_date
