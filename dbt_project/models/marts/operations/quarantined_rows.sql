@@ -12,6 +12,7 @@
     'email__events',
     'market__industry_benchmarks',
     'scoring__adjustments',
+    'scoring__forecast_submissions',
     'scoring__handoff_feedback', 'scoring__segment_changes',
     'social__interactions',
     'survey__nps_answers',
