@@ -32,13 +32,11 @@ MOST_AMOUNT = Decimal(9_000_000_000_000)
 SHORTEST_KEY = 4
 #: Where the labels of a dimension are found, with their names.
 _LABELS = {
-    "owner": "select owner_id as label, owner_name as name from targets "
-    "union select owner_id, owner_name from pipeline_forecast "
-    "union select label, label_name from forecast_comparison where dimension = 'owner'",
+    "owner": "select owner_id as label, owner_name as name from targets union select owner_id, owner_name from pipeline_forecast",
     "team": "select team as label, team as name from targets "
-    "union select label, label from forecast_comparison where dimension = 'team'",
+    "union select label, label from forecast_snapshots where is_newest and dimension = 'team'",
     "product": "select product as label, product as name from scored_opportunities where product is not null "
-    "union select label, label from forecast_comparison where dimension = 'product'",
+    "union select label, label from forecast_snapshots where is_newest and dimension = 'product'",
 }
 
 
