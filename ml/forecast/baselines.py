@@ -134,8 +134,5 @@ def run_rate_to_come(
             )
     if not frames:
         return pd.DataFrame({"dimension": [], "label": [], "period_label": [], "amount_cents": []})
-    return (
-        pd.concat(frames, ignore_index=True)
-        .groupby(["dimension", "label", "period_label"], as_index=False)["amount_cents"]
-        .sum()
-    )
+    sums = pd.concat(frames, ignore_index=True).groupby(["dimension", "label", "period_label"])[["amount_cents"]].sum()
+    return sums.reset_index()

@@ -199,8 +199,7 @@ def test_submission__from_the_command_line_is_landed_shown_and_withdrawn(world: 
     assert "cut" in run("--by", "team").output
     ((key,),) = world.rows("select submission_id from marts.forecast_submissions where kind = 'manager'")
     assert run("withdraw", key[:6], "--note", "never mind").exit_code == 0
-    withdrawn = [f for f in landed_files(workspace, "scoring__forecast_submissions")]
-    assert len(withdrawn) == 3
+    assert len(landed_files(workspace, "scoring__forecast_submissions")) == 3
     world.con.execute("delete from raw.scoring__forecast_submissions")
     world.take_landed(workspace)
     world.build(moment)
