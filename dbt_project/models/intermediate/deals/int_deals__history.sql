@@ -30,6 +30,39 @@ survivors as (
     select * from {{ ref('stg_crm__account_survivors') }}
 ),
 
+refresh as (
+    select * from {{ source('settings', 'refresh') }}
+),
+
+foreign_versions as (
+    select
+        versions.opportunity_id,
+        {{ currency_of('versions', 'refresh') }} as currency,
+        versions.valid_from,
+        versions.valid_to,
+        coalesce(versions.opened_at, first_seen.first_seen_at) as begins_at,
+        case when versions.status = 'open' then {{ end_of_time() }} else coalesce(versions.closed_at, {{ end_of_time() }}) end
+            as ends_at
+    from versions
+    inner join first_seen on versions.opportunity_id = first_seen.opportunity_id
+    cross join refresh
+    where {{ currency_of('versions', 'refresh') }} <> refresh.currency
+),
+
+-- An open deal in another currency is worth something else from the day on that its rate is another.
+rate_changes as (
+    select
+        foreign_versions.opportunity_id,
+        cast(rates.from_date as timestamp) as moment
+    from foreign_versions
+    inner join {{ ref('int_exchange_rates') }} as rates on foreign_versions.currency = rates.currency
+    where
+        cast(rates.from_date as timestamp) >= foreign_versions.begins_at
+        and cast(rates.from_date as timestamp) >= foreign_versions.valid_from
+        and cast(rates.from_date as timestamp) < foreign_versions.valid_to
+        and cast(rates.from_date as timestamp) < foreign_versions.ends_at
+),
+
 -- Whenever anything may have become different.
 moments as (
     select
@@ -63,6 +96,14 @@ moments as (
         changed_at as moment,
         1 as is_stage_change
     from stage_changes
+
+    union
+
+    select
+        opportunity_id,
+        moment,
+        0 as is_stage_change
+    from rate_changes
 ),
 
 moments_once as (
@@ -104,33 +145,70 @@ held as (
         versions.expected_close_date,
         versions.closed_at,
         versions.forecast_category,
-        coalesce(versions.currency, refresh.currency) = refresh.currency as is_workspace_currency,
+        {{ currency_of('versions', 'refresh') }} as currency,
+        {{ currency_of('versions', 'refresh') }} = refresh.currency as is_workspace_currency,
         versions.status <> 'open' and coalesce(versions.closed_at > spans.valid_from, false) as is_closed_later
     from spans
     inner join versions on spans.opportunity_id = versions.opportunity_id
     inner join first_seen on spans.opportunity_id = first_seen.opportunity_id
-    cross join {{ source('settings', 'refresh') }} as refresh
+    cross join refresh
     where
         versions.valid_from <= spans.valid_from
         and versions.valid_to > spans.valid_from
         and not coalesce(versions.is_deleted, false)
         and coalesce(versions.opened_at, first_seen.first_seen_at) <= spans.valid_from
+),
+
+stated as (
+    select
+        held.opportunity_id,
+        held.valid_from,
+        held.valid_to,
+        survivors.surviving_account_id as account_id,
+        coalesce(case when held.is_closed_later then changes.owner_id end, held.owner_id) as owner_id,
+        held.product,
+        {{ deal_state('held', 'changes') }},
+        held.opened_at,
+        held.currency,
+        held.is_workspace_currency,
+        case when held.is_closed_later then changes.forecast_category else held.forecast_category end as forecast_category
+    from held
+    left join stage_changes as changes
+        on
+            held.opportunity_id = changes.opportunity_id
+            and held.stage_changed_at = changes.changed_at
+            and changes.newest_first = 1
+    left join survivors on held.landed_account_id = survivors.account_id
+),
+
+-- What is closed is worth what it was worth on the day of its closing, what is open what it was worth from then on.
+dated as (
+    select
+        stated.*,
+        cast(coalesce(closed_at, valid_from) as date) as rate_day
+    from stated
+),
+
+rates as (
+    {{ rates_on_days('dated') }}
 )
 
 select
-    held.opportunity_id,
-    held.valid_from,
-    held.valid_to,
-    survivors.surviving_account_id as account_id,
-    coalesce(case when held.is_closed_later then changes.owner_id end, held.owner_id) as owner_id,
-    held.product,
-    {{ deal_state('held', 'changes') }},
-    held.opened_at,
-    case when held.is_closed_later then changes.forecast_category else held.forecast_category end as forecast_category
-from held
-left join stage_changes as changes
-    on
-        held.opportunity_id = changes.opportunity_id
-        and held.stage_changed_at = changes.changed_at
-        and changes.newest_first = 1
-left join survivors on held.landed_account_id = survivors.account_id
+    dated.opportunity_id,
+    dated.valid_from,
+    dated.valid_to,
+    dated.account_id,
+    dated.owner_id,
+    dated.product,
+    dated.stage,
+    dated.status,
+    {{ converted('dated.deal_amount', 'dated.is_workspace_currency', 'rates.rate') }} as amount,
+    dated.expected_close_date,
+    dated.closed_at,
+    dated.opened_at,
+    dated.forecast_category,
+    dated.currency,
+    dated.deal_amount,
+    case when dated.is_workspace_currency then 1 else rates.rate end as exchange_rate
+from dated
+left join rates on dated.currency = rates.currency and dated.rate_day = rates.rate_day

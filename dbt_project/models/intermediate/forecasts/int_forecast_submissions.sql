@@ -1,11 +1,33 @@
 -- What people said will be won, with the time for which it counts: from when it was recorded until it expired or was withdrawn, and a newer
--- one says something else before that. The first withdrawal counts; it cannot itself be withdrawn.
+-- one says something else before that. Other currencies are converted at the rate of the day on which it was said. The first withdrawal counts; it cannot itself be withdrawn.
 with records as (
     select * from {{ ref('stg_scoring__forecast_submissions') }}
 ),
 
 refresh as (
     select * from {{ source('settings', 'refresh') }}
+),
+
+dated as (
+    select
+        records.*,
+        {{ currency_of('records', 'refresh') }} as said_currency,
+        {{ currency_of('records', 'refresh') }} = refresh.currency as is_workspace_currency,
+        cast(records.recorded_at as date) as rate_day
+    from records
+    cross join refresh
+    where records.kind <> 'void'
+),
+
+asked as (
+    select
+        said_currency as currency,
+        rate_day
+    from dated
+),
+
+rates as (
+    {{ rates_on_days('asked') }}
 ),
 
 withdrawals as (
@@ -34,9 +56,9 @@ select
     ) as period_end,
     records.dimension,
     records.label,
-    coalesce(records.currency, refresh.currency) as currency,
+    records.said_currency as currency,
     records.amount as submitted_amount,
-    case when coalesce(records.currency, refresh.currency) = refresh.currency then records.amount end as amount,
+    {{ converted('records.amount', 'records.is_workspace_currency', 'rates.rate') }} as amount,
     records.note,
     records.author,
     records.recorded_at,
@@ -50,7 +72,6 @@ select
             then withdrawals.withdrawn_at
         else coalesce(records.expires_at, {{ end_of_time() }})
     end as ended_at
-from records
-cross join refresh
+from dated as records
+left join rates on records.said_currency = rates.currency and records.rate_day = rates.rate_day
 left join withdrawals on records.submission_id = withdrawals.void_of and withdrawals.withdrawal_no = 1
-where records.kind <> 'void'

@@ -10,6 +10,7 @@
     'crm__targets',
     'crm__users',
     'email__events',
+    'market__exchange_rates',
     'market__industry_benchmarks',
     'scoring__adjustments',
     'scoring__forecast_submissions',
