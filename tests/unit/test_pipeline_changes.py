@@ -71,7 +71,10 @@ class World:
         self.con.execute("delete from settings.pipeline_comparisons")
         # Deals of other currencies are in test_currencies.
         values = [
-            [({"currency": "EUR", "deal_amount": row.get("amount"), "exchange_rate": 1} | row).get(column) for column in columns]
+            [
+                ({"currency": "EUR", "deal_amount": row.get("amount"), "exchange_rate": 1} | row).get(column)
+                for column in columns
+            ]
             for row in history
         ]
         if values:

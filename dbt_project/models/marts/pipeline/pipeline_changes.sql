@@ -71,11 +71,11 @@ paired as (
         case when before.status = 'open' then before.amount else 0 end as start_amount,
         case when after.status = 'open' then after.amount else 0 end as end_amount,
         case
-            when after.status <> 'open' then 0
             -- At the rate of the start, so that what the deal did is told from what its currency did. What had no rate counted with 0.
-            when before.status = 'open' and before.currency = after.currency
-                then coalesce(cast(after.deal_amount * before.exchange_rate as decimal(18, 2)), 0)
-            else after.amount
+            when before.status = 'open' and after.status = 'open' and before.currency = after.currency
+                then coalesce({{ at_rate('after.deal_amount', 'before.exchange_rate') }}, 0)
+            when after.status = 'open' then after.amount
+            else 0
         end as own_end_amount,
         case when after.status = 'won' then after.amount else 0 end as won_amount
     from before
