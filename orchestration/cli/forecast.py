@@ -96,6 +96,14 @@ def show_forecast(out: Console, con: duckdb.DuckDBPyConnection, by: str = "all",
         )
     for sentence in track_record(con):
         out.print(sentence)
+    for row in rows(
+        con,
+        "select currency, without_rate_count, without_rate_amount from deal_currencies where without_rate_count > 0 order by currency",
+    ):
+        out.print(
+            f"[bold]{row['without_rate_count']:,} deals over {screens.money(row['without_rate_amount'])} {escape(row['currency'])}[/bold] "
+            "have no exchange rate of their day and count without an amount: land market__exchange_rates"
+        )
     if newest["lacking"]:
         out.print(f"[dim]Not known to it: {escape(newest['lacking'])}[/dim]")
     out.print()
