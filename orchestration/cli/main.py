@@ -23,7 +23,10 @@ COMMANDS = {
     "weights": ("orchestration.cli.weights", "List, compare, tune, preview and activate scorecard versions."),
     "serve": ("orchestration.cli.run", "Run the web page and the schedules on this machine."),
     "report": ("orchestration.cli.show", "Show the top accounts, the matrix and the forecast."),
-    "forecast": ("orchestration.cli.forecast", "Show what will be won, how sure that is, what people say and who was closer."),
+    "forecast": (
+        "orchestration.cli.forecast",
+        "Show what will be won, how sure that is, what people say and who was closer.",
+    ),
     "explain": ("orchestration.cli.show", "Show every point of one account and its evidence."),
     "changes": ("orchestration.cli.history", "Show what changed since a day, by criterion, with the reason."),
     "history": ("orchestration.cli.history", "Show how an account was scored on past days."),
