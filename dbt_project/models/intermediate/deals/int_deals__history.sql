@@ -34,35 +34,6 @@ refresh as (
     select * from {{ source('settings', 'refresh') }}
 ),
 
-foreign_versions as (
-    select
-        versions.opportunity_id,
-        {{ currency_of('versions', 'refresh') }} as currency,
-        versions.valid_from,
-        versions.valid_to,
-        coalesce(versions.opened_at, first_seen.first_seen_at) as begins_at,
-        case when versions.status = 'open' then {{ end_of_time() }} else coalesce(versions.closed_at, {{ end_of_time() }}) end
-            as ends_at
-    from versions
-    inner join first_seen on versions.opportunity_id = first_seen.opportunity_id
-    cross join refresh
-    where {{ currency_of('versions', 'refresh') }} <> refresh.currency
-),
-
--- An open deal in another currency is worth something else from the day on that its rate is another.
-rate_changes as (
-    select
-        foreign_versions.opportunity_id,
-        cast(rates.from_date as timestamp) as moment
-    from foreign_versions
-    inner join {{ ref('int_exchange_rates') }} as rates on foreign_versions.currency = rates.currency
-    where
-        cast(rates.from_date as timestamp) >= foreign_versions.begins_at
-        and cast(rates.from_date as timestamp) >= foreign_versions.valid_from
-        and cast(rates.from_date as timestamp) < foreign_versions.valid_to
-        and cast(rates.from_date as timestamp) < foreign_versions.ends_at
-),
-
 -- Whenever anything may have become different.
 moments as (
     select
@@ -96,14 +67,6 @@ moments as (
         changed_at as moment,
         1 as is_stage_change
     from stage_changes
-
-    union
-
-    select
-        opportunity_id,
-        moment,
-        0 as is_stage_change
-    from rate_changes
 ),
 
 moments_once as (
@@ -181,34 +144,92 @@ stated as (
     left join survivors on held.landed_account_id = survivors.account_id
 ),
 
--- What is closed is worth what it was worth on the day of its closing, what is open what it was worth from then on.
-dated as (
+-- Days from which a currency has another rate, and the time before the first one, when it has none.
+rate_spans as (
+    select
+        currency,
+        cast(from_date as timestamp) as from_at,
+        cast(until_date as timestamp) as until_at,
+        rate
+    from {{ ref('int_exchange_rates') }}
+
+    union all
+
+    select
+        currency,
+        {{ beginning_of_time() }} as from_at,
+        cast(min(from_date) as timestamp) as until_at,
+        cast(null as decimal(18, 12)) as rate
+    from {{ ref('int_exchange_rates') }}
+    group by currency
+),
+
+-- What is open is worth something else from the day on that its currency is; what is closed, what it was worth on the day of its closing.
+open_in_currencies as (
+    select stated.*
+    from stated
+    where status = 'open' and currency in (select rate_spans.currency from rate_spans)
+),
+
+others as (
     select
         stated.*,
         cast(coalesce(closed_at, valid_from) as date) as rate_day
     from stated
+    where not (status = 'open' and currency in (select rate_spans.currency from rate_spans))
 ),
 
 rates as (
-    {{ rates_on_days('dated') }}
+    {{ rates_on_days('others') }}
+),
+
+priced as (
+{%- set state = [
+    'opportunity_id', 'account_id', 'owner_id', 'product', 'stage', 'status', 'deal_amount', 'expected_close_date', 'closed_at',
+    'opened_at', 'forecast_category', 'currency', 'is_workspace_currency',
+] %}
+    select
+        {%- for column in state %}
+        others.{{ column }},
+        {%- endfor %}
+        others.valid_from,
+        others.valid_to,
+        rates.rate
+    from others
+    left join rates on others.currency = rates.currency and others.rate_day = rates.rate_day
+
+    union all
+
+    select
+        {%- for column in state %}
+        open_rows.{{ column }},
+        {%- endfor %}
+        greatest(open_rows.valid_from, rate_spans.from_at) as valid_from,
+        least(open_rows.valid_to, rate_spans.until_at) as valid_to,
+        rate_spans.rate
+    from open_in_currencies as open_rows
+    inner join rate_spans
+        on
+            open_rows.currency = rate_spans.currency
+            and open_rows.valid_from < rate_spans.until_at
+            and open_rows.valid_to > rate_spans.from_at
 )
 
 select
-    dated.opportunity_id,
-    dated.valid_from,
-    dated.valid_to,
-    dated.account_id,
-    dated.owner_id,
-    dated.product,
-    dated.stage,
-    dated.status,
-    {{ converted('dated.deal_amount', 'dated.is_workspace_currency', 'rates.rate') }} as amount,
-    dated.expected_close_date,
-    dated.closed_at,
-    dated.opened_at,
-    dated.forecast_category,
-    dated.currency,
-    dated.deal_amount,
-    case when dated.is_workspace_currency then 1 else rates.rate end as exchange_rate
-from dated
-left join rates on dated.currency = rates.currency and dated.rate_day = rates.rate_day
+    opportunity_id,
+    valid_from,
+    valid_to,
+    account_id,
+    owner_id,
+    product,
+    stage,
+    status,
+    {{ converted('deal_amount', 'is_workspace_currency', 'rate') }} as amount,
+    expected_close_date,
+    closed_at,
+    opened_at,
+    forecast_category,
+    currency,
+    deal_amount,
+    case when is_workspace_currency then 1 else rate end as exchange_rate
+from priced
