@@ -60,7 +60,7 @@ class World:
             f"insert into {table} ({', '.join(values)}) values ({', '.join('?' * len(values))})", [*values.values()]
         )
 
-    def rate(self, day: float, rate: float | str, currency: str = "USD", to: str = "EUR") -> None:
+    def rate(self, day: float, rate: Decimal | str, currency: str = "USD", to: str = "EUR") -> None:
         self.add(
             "staging.stg_market__exchange_rates",
             currency=currency, to_currency=to, rate_date=at(day).date(), rate=Decimal(str(rate)),

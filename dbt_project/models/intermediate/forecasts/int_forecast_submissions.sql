@@ -1,5 +1,6 @@
--- What people said will be won, with the time for which it counts: from when it was recorded until it expired or was withdrawn, and a newer
--- one says something else before that. Other currencies are converted at the rate of the day on which it was said. The first withdrawal counts; it cannot itself be withdrawn.
+-- What people said will be won, with the time for which it counts: from when it was recorded until it expired or was withdrawn. Of several
+-- that count the newest is in force (submissions_in_force). The first withdrawal counts; it cannot itself be withdrawn. Other currencies are
+-- converted at the rate of the day on which it was said.
 with records as (
     select * from {{ ref('stg_scoring__forecast_submissions') }}
 ),
