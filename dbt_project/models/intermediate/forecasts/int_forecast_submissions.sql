@@ -1,6 +1,6 @@
--- What people said will be won, with the time for which it counts: from when it was recorded until it expired or was withdrawn. Of several
--- that count the newest is in force (submissions_in_force). The first withdrawal counts; it cannot itself be withdrawn. Other currencies are
--- converted at the rate of the day on which it was said.
+-- What people said will be won, with the time for which it counts: from when it was recorded until it expired or was withdrawn. Of
+-- several that count the newest is in force (submissions_in_force). The first withdrawal counts; it cannot itself be withdrawn. Other
+-- currencies are converted at the rate of the day on which it was said.
 with records as (
     select * from {{ ref('stg_scoring__forecast_submissions') }}
 ),
