@@ -11,7 +11,8 @@
 {#
     The rates on the days that a relation of the query asks for: currency, rate_day, rate.
 
-    relation: with the columns currency and rate_day. Joined on both by equality, each row finds one rate or none; the workspace currency has none.
+    relation: with the columns currency and rate_day. Joined on both by equality, each row finds one rate or none; the workspace
+    currency has none.
     The days are looked up once each and not row by row: deals are many, days and currencies few.
 #}
 {% macro rates_on_days(relation) %}

@@ -1,5 +1,5 @@
 {#
-    What stood of a deal at a moment: the columns stage, status, deal_amount (in the deal's own currency), expected_close_date and closed_at.
+    What stood of a deal at a moment: the columns stage, status, deal_amount (in its own currency), expected_close_date and closed_at.
     The one place that says what is taken from the record and what from the stage history.
 
     held: the version of the record that held, with is_closed_later (its closing comes after the moment: the deal is open).
