@@ -2,3 +2,48 @@
 {% macro pinball(actual, quantile, level) -%}
     greatest({{ level }} * ({{ actual }} - {{ quantile }}), ({{ level }} - 1) * ({{ actual }} - {{ quantile }}))
 {%- endmacro %}
+
+{#
+    What people said and what counted at some moments: of each kind the newest record that had neither expired nor been withdrawn.
+    The one place that says so.
+
+    moments: a relation of the query, one row per seen_at, period_type, period_start, dimension and label.
+    Result: these columns and submission_id, kind, amount.
+#}
+{% macro submissions_in_force(moments) %}
+    select
+        seen_at,
+        period_type,
+        period_start,
+        dimension,
+        label,
+        submission_id,
+        kind,
+        amount
+    from (
+        select
+            moments.seen_at,
+            submissions.period_type,
+            submissions.period_start,
+            submissions.dimension,
+            submissions.label,
+            submissions.submission_id,
+            submissions.kind,
+            submissions.amount,
+            row_number() over (
+                partition by
+                    moments.seen_at, submissions.period_type, submissions.period_start, submissions.dimension, submissions.label,
+                    submissions.kind
+                order by submissions.recorded_at desc nulls last, submissions.submission_id desc nulls last
+            ) as newest_first
+        from {{ moments }} as moments
+        inner join {{ ref('int_forecast_submissions') }} as submissions
+            on
+                moments.period_type = submissions.period_type
+                and moments.period_start = submissions.period_start
+                and moments.dimension = submissions.dimension
+                and moments.label = submissions.label
+        where submissions.recorded_at <= moments.seen_at and submissions.ended_at > moments.seen_at
+    ) as ranked
+    where newest_first = 1
+{% endmacro %}

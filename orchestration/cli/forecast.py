@@ -11,7 +11,7 @@ import duckdb
 from rich.console import Console
 from rich.markup import escape
 
-from orchestration.cli import screens
+from orchestration.cli import forecast_submissions, screens
 from orchestration.cli.run import FORECAST_JOB, finish
 from orchestration.lib.errors import UserError
 from orchestration.lib.job_runner import run_job
@@ -19,6 +19,17 @@ from orchestration.lib.marts_reader import open_marts, rows
 from orchestration.lib.workspace import Workspace
 
 BY = ("all", "owner", "team", "product")
+_MODEL = (
+    *("target_amount", "won_amount", "gap_amount", "forecast_low_amount", "forecast_amount", "forecast_high_amount"),
+    *("stage_weighted_amount", "commit_amount", "best_case_amount"),
+)
+#: What people say beside it: how a column is called -> the column of `forecast_comparison`.
+_PEOPLE = {
+    "submitted commit": "submitted_commit_amount",
+    "submitted best case": "submitted_best_case_amount",
+    "manager": "submitted_manager_amount",
+    "override": "override_amount",
+}
 _NONE = "No forecast has been made yet: run scoring forecast make (the schedule does it every morning)."
 
 
@@ -46,52 +57,53 @@ def show_forecast(out: Console, con: duckdb.DuckDBPyConnection, by: str = "all",
     found = rows(
         con,
         """
-        select
-            made.period_label, made.period_type, made.period_start, made.label, users.owner_name,
-            made.p10, made.p50, made.p90, won.mean_amount as won, max(targets.amount) as target,
-            max(case when by_hand.method = 'stage_weighted' then by_hand.mean_amount end) as stage_weighted,
-            max(case when by_hand.method = 'commit' then by_hand.mean_amount end) as committed,
-            max(case when by_hand.method = 'best_case' then by_hand.mean_amount end) as best_case
-        from forecast_snapshots as made
-        left join forecast_snapshots as won
-            on won.is_newest and won.method = 'forecast' and won.part = 'won' and won.dimension = made.dimension
-            and won.label = made.label and won.period_label = made.period_label
-        left join forecast_snapshots as by_hand
-            on by_hand.is_newest and by_hand.method <> 'forecast' and by_hand.dimension = made.dimension
-            and by_hand.label = made.label and by_hand.period_label = made.period_label
-        left join (select distinct owner_id, owner_name from pipeline_forecast) as users on made.label = users.owner_id
-        left join (
-            select 'all' as label, period_label, sum(target_amount) as amount from pipeline_forecast group by period_label
-            union all
-            select owner_id, period_label, target_amount from pipeline_forecast
-        ) as targets on made.label = targets.label and made.period_label = targets.period_label
-        where made.is_newest and made.method = 'forecast' and made.part = 'total' and made.dimension = ?
-            and (? is null or made.period_label = ?)
-        group by all
-        order by made.period_type, made.period_start, made.p50 desc, made.label
+        select * from forecast_comparison
+        where dimension = ? and (? is null or period_label = upper(?)) and (
+            forecast_amount is not null or coalesce(
+                submitted_commit_amount, submitted_best_case_amount, submitted_manager_amount, override_amount
+            ) is not null
+        )
+        order by period_type, period_start, forecast_amount desc nulls last, label
         """,
         [by, period, period],
     )
     if not found:
         raise UserError(f"the newest forecast has no period {period!r}: it has {', '.join(_periods(con))}")
     named = [] if by == "all" else [by]
+    # What nobody said of any period takes no room.
+    shown = {title: name for title, name in _PEOPLE.items() if any(row[name] is not None for row in found)}
     result = screens.table(
         f"Won by the end of the period, forecast as of {newest['forecast_as_of_at']:%Y-%m-%d}",
-        "period", *named, ">target", ">won so far", ">P10", ">median", ">P90", ">stage-weighted", ">commit", ">best case",
+        "period", *named, ">target", ">won so far", ">missing", ">P10", ">median", ">P90",
+        ">stage-weighted", ">commit", ">best case", *(f">{title}" for title in shown),
     )  # fmt: skip
     for row in found:
-        who = [escape(row["owner_name"] or row["label"])] if named else []
+        who = [escape(row["label_name"])] if named else []
         result.add_row(
-            row["period_label"], *who, *(screens.money(row[name]) for name in ("target", "won", "p10", "p50", "p90")),
-            *(screens.money(row[name]) for name in ("stage_weighted", "committed", "best_case")),
+            row["period_label"], *who, *(screens.money(row[name]) for name in (*_MODEL, *shown.values())),
         )  # fmt: skip
     out.print(result)
+    for row in found:
+        if row["override_amount"] is not None:
+            until = f" until {row['override_expires_at']:%Y-%m-%d %H:%M}" if row["override_expires_at"] else ""
+            out.print(
+                f"{row['period_label']}, {escape(row['label_name'])}: overridden{until} by {escape(row['override_author'])}: "
+                f"{escape(row['override_note'])}"
+            )
     if named:
         out.print(
             f"Medians and ends of {by}s do not add up to those of all: they rarely have their good month together."
         )
     for sentence in track_record(con):
         out.print(sentence)
+    for row in rows(
+        con,
+        "select currency, without_rate_count, without_rate_amount from deal_currencies where without_rate_count > 0 order by currency",
+    ):
+        out.print(
+            f"[bold]{row['without_rate_count']:,} deals over {screens.money(row['without_rate_amount'])} {escape(row['currency'])}[/bold] "
+            "have no exchange rate of their day and count without an amount: land market__exchange_rates"
+        )
     if newest["lacking"]:
         out.print(f"[dim]Not known to it: {escape(newest['lacking'])}[/dim]")
     out.print()
@@ -323,3 +335,7 @@ def _chance_by(total: dict[str, Any]) -> str | None:
     if total["period_start"] <= as_of < end:
         return "won_this_month_probability" if total["period_type"] == "month" else "won_this_quarter_probability"
     return "won_next_quarter_probability" if total["period_type"] == "quarter" and (end - as_of).days <= 184 else None
+
+
+for _command in forecast_submissions.COMMANDS:
+    forecast.add_command(_command)

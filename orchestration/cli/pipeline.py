@@ -1,4 +1,4 @@
-"""`scoring pipeline`: what changed in the open pipeline, to the cent. Forecasts are elsewhere."""
+"""`scoring pipeline`: what changed in the open pipeline, to the cent. Risks and forecasts are elsewhere."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import duckdb
 from rich.markup import escape
 
 from orchestration.cli import screens
+from orchestration.cli.deal_risks import risks
 from orchestration.lib import pipeline_changes as changes_of_pipeline
 from orchestration.lib.errors import UserError
 from orchestration.lib.marts_reader import open_marts, rows
@@ -21,7 +22,10 @@ from orchestration.lib.workspace import Workspace
 
 @click.group()
 def pipeline() -> None:
-    """The open pipeline: what changed in it."""
+    """The open pipeline: what changed in it, and what is at risk."""
+
+
+pipeline.add_command(risks)
 
 
 @pipeline.command()

@@ -238,7 +238,7 @@ def make_forecast(
     import pandas as pd
 
     from ml.forecast.backtest import calibrate
-    from ml.forecast.baselines import baseline_points
+    from ml.forecast.baselines import baseline_points, run_rate_to_come
     from ml.forecast.hazard import deal_forecasts
     from ml.forecast.totals import fit_forecast, simulate
 
@@ -270,7 +270,8 @@ def make_forecast(
         frame[name] = (frame[name] / 100).round(2)
     frame = frame.rename(columns={"mean": "mean_amount"}).assign(method="forecast")
     won = frame[frame["part"] == "won"].drop_duplicates(["dimension", "label", "period_label"])
-    frame = pd.concat([frame, _by_hand(deals.open_deals, won, periods)], ignore_index=True)
+    going_on = run_rate_to_come(deals.history, as_of_at, periods, DIMENSIONS)
+    frame = pd.concat([frame, _by_hand(deals.open_deals, won, periods), _run_rate(going_on, won)], ignore_index=True)
 
     # Whatever would make another forecast of the same moment makes another name.
     tested = landed_documents(workspace, BACKTESTS)
@@ -548,6 +549,15 @@ def _by_hand(open_deals: pd.DataFrame, won: pd.DataFrame, periods: pd.DataFrame)
         frame["mean_amount"] = (frame["mean_amount"] + frame.pop("promised").fillna(0)).round(2)
         frames.append(frame.assign(method=method, part="total"))
     return pd.concat(frames, ignore_index=True)
+
+
+def _run_rate(to_come: pd.DataFrame, won: pd.DataFrame) -> pd.DataFrame:
+    """What the last days bring if they come again: won so far and `ml.forecast.baselines.run_rate_to_come`."""
+    keys = ["dimension", "label", "period_label", "period_type", "period_start", "period_end"]
+    frame = won[[*keys, "mean_amount"]].merge(to_come, on=["dimension", "label", "period_label"], how="left")
+    frame = frame[frame["period_label"].isin(set(to_come["period_label"]))]
+    frame["mean_amount"] = (frame["mean_amount"] + frame.pop("amount_cents").fillna(0) / 100).round(2)
+    return frame.assign(method="run_rate", part="total")
 
 
 def _fingerprint(versions: pd.DataFrame) -> str:

@@ -29,6 +29,7 @@ STEPS = (
     "pushed_out",
     "up",
     "down",
+    "currency",
     "stage_forward",
     "stage_back",
     "owner_moved",

@@ -51,7 +51,7 @@ FUNCTIONS = {
         "ln",
         "lower",
     ),
-    *("max", "min", "mod", "nullif", "percentile_cont", "replace", "row_number", "sqrt", "sum", "trim"),
+    *("max", "min", "mod", "nullif", "percentile_cont", "replace", "row_number", "sqrt", "sum", "trim", "upper"),
 }
 #: Words before a bracket that are no functions, and types with a length.
 WORDS = {

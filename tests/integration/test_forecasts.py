@@ -31,7 +31,10 @@ from orchestration.lib.warehouse import open_warehouse
 from orchestration.lib.workspace import Workspace
 from tests.conftest import Company
 
-MARTS = ("forecast_snapshots", "forecast_accuracy", "forecast_backtest", "deal_forecasts", "pipeline_forecast")
+MARTS = (
+    *("forecast_snapshots", "forecast_accuracy", "forecast_backtest", "deal_forecasts", "forecast_comparison"),
+    "pipeline_forecast",
+)
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,8 @@ held as (
         versions.*,
         survivors.surviving_account_id,
         refresh.as_of_at,
-        coalesce(versions.currency, refresh.currency) = refresh.currency as is_workspace_currency,
+        {{ currency_of('versions', 'refresh') }} as deal_currency,
+        refresh.currency as workspace_currency,
         versions.status <> 'open' and coalesce(versions.closed_at > refresh.as_of_at, false) as is_closed_later
     from versions
     inner join first_seen on versions.opportunity_id = first_seen.opportunity_id
@@ -61,7 +62,9 @@ put_back as (
         coalesce(case when held.is_closed_later then stage_changes.owner_id end, held.owner_id) as owner_id,
         held.product,
         {{ deal_state('held', 'stage_changes') }},
-        held.is_workspace_currency,
+        held.deal_currency as currency,
+        held.deal_currency = held.workspace_currency as is_workspace_currency,
+        held.as_of_at,
         held.opened_at,
         held.lead_source,
         held.campaign_id,
@@ -73,6 +76,42 @@ put_back as (
     from held
     left join stage_changes
         on held.opportunity_id = stage_changes.opportunity_id and stage_changes.newest_first = 1
+),
+
+-- What is closed is worth what it was worth on the day of its closing, what is open what it is worth now.
+dated as (
+    select
+        put_back.*,
+        cast(coalesce(closed_at, as_of_at) as date) as rate_day
+    from put_back
+),
+
+rates as (
+    {{ rates_on_days('dated') }}
 )
 
-select * from put_back
+select
+    dated.opportunity_id,
+    dated.opportunity_name,
+    dated.account_id,
+    dated.contact_id,
+    dated.owner_id,
+    dated.product,
+    dated.stage,
+    dated.status,
+    {{ converted('dated.deal_amount', 'dated.is_workspace_currency', 'rates.rate') }} as amount,
+    dated.expected_close_date,
+    dated.closed_at,
+    dated.currency,
+    dated.deal_amount,
+    case when dated.is_workspace_currency then 1 else rates.rate end as exchange_rate,
+    dated.is_workspace_currency,
+    dated.opened_at,
+    dated.lead_source,
+    dated.campaign_id,
+    dated.loss_reason,
+    dated.deal_type,
+    dated.forecast_category,
+    dated.is_closed_later
+from dated
+left join rates on dated.currency = rates.currency and dated.rate_day = rates.rate_day

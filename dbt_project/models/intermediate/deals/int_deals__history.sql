@@ -30,6 +30,10 @@ survivors as (
     select * from {{ ref('stg_crm__account_survivors') }}
 ),
 
+refresh as (
+    select * from {{ source('settings', 'refresh') }}
+),
+
 -- Whenever anything may have become different.
 moments as (
     select
@@ -104,33 +108,128 @@ held as (
         versions.expected_close_date,
         versions.closed_at,
         versions.forecast_category,
-        coalesce(versions.currency, refresh.currency) = refresh.currency as is_workspace_currency,
+        {{ currency_of('versions', 'refresh') }} as currency,
+        {{ currency_of('versions', 'refresh') }} = refresh.currency as is_workspace_currency,
         versions.status <> 'open' and coalesce(versions.closed_at > spans.valid_from, false) as is_closed_later
     from spans
     inner join versions on spans.opportunity_id = versions.opportunity_id
     inner join first_seen on spans.opportunity_id = first_seen.opportunity_id
-    cross join {{ source('settings', 'refresh') }} as refresh
+    cross join refresh
     where
         versions.valid_from <= spans.valid_from
         and versions.valid_to > spans.valid_from
         and not coalesce(versions.is_deleted, false)
         and coalesce(versions.opened_at, first_seen.first_seen_at) <= spans.valid_from
+),
+
+stated as (
+    select
+        held.opportunity_id,
+        held.valid_from,
+        held.valid_to,
+        survivors.surviving_account_id as account_id,
+        coalesce(case when held.is_closed_later then changes.owner_id end, held.owner_id) as owner_id,
+        held.product,
+        {{ deal_state('held', 'changes') }},
+        held.opened_at,
+        held.currency,
+        held.is_workspace_currency,
+        case when held.is_closed_later then changes.forecast_category else held.forecast_category end as forecast_category
+    from held
+    left join stage_changes as changes
+        on
+            held.opportunity_id = changes.opportunity_id
+            and held.stage_changed_at = changes.changed_at
+            and changes.newest_first = 1
+    left join survivors on held.landed_account_id = survivors.account_id
+),
+
+-- Days from which a currency has another rate, and the time before the first one, when it has none.
+rate_spans as (
+    select
+        currency,
+        cast(from_date as timestamp) as from_at,
+        cast(until_date as timestamp) as until_at,
+        rate
+    from {{ ref('int_exchange_rates') }}
+
+    union all
+
+    select
+        currency,
+        {{ beginning_of_time() }} as from_at,
+        cast(min(from_date) as timestamp) as until_at,
+        cast(null as decimal(18, 12)) as rate
+    from {{ ref('int_exchange_rates') }}
+    group by currency
+),
+
+-- What is open is worth something else from the day on that its currency is; what is closed, what it was worth on the day of its closing.
+open_in_currencies as (
+    select stated.*
+    from stated
+    where status = 'open' and currency in (select rate_spans.currency from rate_spans)
+),
+
+others as (
+    select
+        stated.*,
+        cast(coalesce(closed_at, valid_from) as date) as rate_day
+    from stated
+    where not (status = 'open' and currency in (select rate_spans.currency from rate_spans))
+),
+
+rates as (
+    {{ rates_on_days('others') }}
+),
+
+priced as (
+{%- set state = [
+    'opportunity_id', 'account_id', 'owner_id', 'product', 'stage', 'status', 'deal_amount', 'expected_close_date', 'closed_at',
+    'opened_at', 'forecast_category', 'currency', 'is_workspace_currency',
+] %}
+    select
+        {%- for column in state %}
+        others.{{ column }},
+        {%- endfor %}
+        others.valid_from,
+        others.valid_to,
+        rates.rate
+    from others
+    left join rates on others.currency = rates.currency and others.rate_day = rates.rate_day
+
+    union all
+
+    select
+        {%- for column in state %}
+        open_rows.{{ column }},
+        {%- endfor %}
+        greatest(open_rows.valid_from, rate_spans.from_at) as valid_from,
+        least(open_rows.valid_to, rate_spans.until_at) as valid_to,
+        rate_spans.rate
+    from open_in_currencies as open_rows
+    inner join rate_spans
+        on
+            open_rows.currency = rate_spans.currency
+            and open_rows.valid_from < rate_spans.until_at
+            and open_rows.valid_to > rate_spans.from_at
 )
 
 select
-    held.opportunity_id,
-    held.valid_from,
-    held.valid_to,
-    survivors.surviving_account_id as account_id,
-    coalesce(case when held.is_closed_later then changes.owner_id end, held.owner_id) as owner_id,
-    held.product,
-    {{ deal_state('held', 'changes') }},
-    held.opened_at,
-    case when held.is_closed_later then changes.forecast_category else held.forecast_category end as forecast_category
-from held
-left join stage_changes as changes
-    on
-        held.opportunity_id = changes.opportunity_id
-        and held.stage_changed_at = changes.changed_at
-        and changes.newest_first = 1
-left join survivors on held.landed_account_id = survivors.account_id
+    opportunity_id,
+    valid_from,
+    valid_to,
+    account_id,
+    owner_id,
+    product,
+    stage,
+    status,
+    {{ converted('deal_amount', 'is_workspace_currency', 'rate') }} as amount,
+    expected_close_date,
+    closed_at,
+    opened_at,
+    forecast_category,
+    currency,
+    deal_amount,
+    case when is_workspace_currency then 1 else rate end as exchange_rate
+from priced

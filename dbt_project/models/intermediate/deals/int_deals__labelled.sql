@@ -33,7 +33,9 @@ versions as (
         versions.loss_reason,
         versions.opened_at,
         versions.closed_at,
-        case when coalesce(versions.currency, refresh.currency) = refresh.currency then versions.amount end as amount,
+        versions.amount as deal_amount,
+        {{ currency_of('versions', 'refresh') }} as currency,
+        {{ currency_of('versions', 'refresh') }} = refresh.currency as is_workspace_currency,
         case when versions.status = 'open' then 'open' else coalesce(stages.status, versions.status) end as status
     from {{ ref('stg_crm__opportunity_versions') }} as versions
     cross join refresh
@@ -71,11 +73,25 @@ outcomes as (
 ),
 
 -- Joined by the deal alone: a condition on both sides of a left join would compare every deal with every outcome.
-closings as (
-    select outcomes.*
+closed as (
+    select
+        outcomes.*,
+        cast(coalesce(outcomes.closed_at, refresh.as_of_at) as date) as rate_day
     from outcomes
     cross join refresh
     where outcomes.status <> 'open' and coalesce(outcomes.closed_at, refresh.as_of_at) <= refresh.as_of_at
+),
+
+rates as (
+    {{ rates_on_days('closed') }}
+),
+
+closings as (
+    select
+        closed.*,
+        {{ converted('closed.deal_amount', 'closed.is_workspace_currency', 'rates.rate') }} as amount
+    from closed
+    left join rates on closed.currency = rates.currency and closed.rate_day = rates.rate_day
 ),
 
 combined as (

@@ -7,48 +7,6 @@ refresh as (
     select * from {{ source('settings', 'refresh') }}
 ),
 
-won as (
-    select
-        coalesce(deals.owner_id, '(none)') as owner,
-        coalesce(users.team, '(none)') as team,
-        coalesce(deals.product, '(none)') as product,
-        cast(deals.closed_at as date) as closed_date,
-        deals.amount
-    from {{ ref('int_deals') }} as deals
-    left join {{ ref('stg_crm__users') }} as users on deals.owner_id = users.user_id
-    where deals.status = 'won' and deals.amount is not null
-),
-
-labelled as (
-    select
-        'all' as dimension,
-        'all' as label,
-        closed_date,
-        amount
-    from won
-    union all
-    select
-        'owner' as dimension,
-        owner as label,
-        closed_date,
-        amount
-    from won
-    union all
-    select
-        'team' as dimension,
-        team as label,
-        closed_date,
-        amount
-    from won
-    union all
-    select
-        'product' as dimension,
-        product as label,
-        closed_date,
-        amount
-    from won
-),
-
 ended as (
     select snapshots.*
     from snapshots
@@ -67,36 +25,142 @@ came as (
     select
         periods.period_start,
         periods.period_end,
-        labelled.dimension,
-        labelled.label,
-        sum(labelled.amount) as amount
+        won_amounts.dimension,
+        won_amounts.label,
+        sum(won_amounts.amount) as amount
     from periods
-    inner join labelled on labelled.closed_date >= periods.period_start and labelled.closed_date < periods.period_end
-    group by periods.period_start, periods.period_end, labelled.dimension, labelled.label
+    inner join {{ ref('int_won_amounts') }} as won_amounts
+        on won_amounts.closed_date >= periods.period_start and won_amounts.closed_date < periods.period_end
+    group by periods.period_start, periods.period_end, won_amounts.dimension, won_amounts.label
+),
+
+-- People are asked when the model was: what they had said by the moment of the forecast, and had not withdrawn.
+asked as (
+    select distinct
+        forecast_as_of_at as seen_at,
+        period_type,
+        period_start,
+        dimension,
+        label
+    from ended
+),
+
+submissions as (
+    {{ submissions_in_force('asked') }}
+),
+
+cells as (
+    select
+        forecast_id,
+        forecast_as_of_at,
+        dimension,
+        label,
+        period_type,
+        period_start,
+        period_end,
+        period_label
+    from ended
+    where method = 'forecast'
+),
+
+said as (
+    select
+        forecast_id,
+        forecast_as_of_at,
+        method,
+        dimension,
+        label,
+        period_type,
+        period_start,
+        period_end,
+        period_label,
+        coalesce(p50, mean_amount) as amount,
+        p10,
+        p90
+    from ended
+
+    union all
+
+    select
+        cells.forecast_id,
+        cells.forecast_as_of_at,
+        case submissions.kind when 'override' then 'override' else 'submitted_' || submissions.kind end as method,
+        cells.dimension,
+        cells.label,
+        cells.period_type,
+        cells.period_start,
+        cells.period_end,
+        cells.period_label,
+        submissions.amount,
+        null as p10,
+        null as p90
+    from cells
+    inner join submissions
+        on
+            cells.forecast_as_of_at = submissions.seen_at
+            and cells.period_type = submissions.period_type
+            and cells.period_start = submissions.period_start
+            and cells.dimension = submissions.dimension
+            and cells.label = submissions.label
+    where submissions.amount is not null
+),
+
+compared as (
+    select
+        said.*,
+        {{ days_between('cast(said.forecast_as_of_at as date)', 'said.period_end') }} as horizon_days,
+        coalesce(came.amount, 0) as actual_amount
+    from said
+    left join came
+        on
+            said.period_start = came.period_start
+            and said.period_end = came.period_end
+            and said.dimension = came.dimension
+            and said.label = came.label
+),
+
+-- The last forecast of a period before each horizon is the one that is compared from period to period.
+stood as (
+    select
+        compared.*,
+        case
+            when horizon_days >= 90 then 90
+            when horizon_days >= 30 then 30
+            when horizon_days >= 7 then 7
+        end as horizon,
+        min(abs(amount - actual_amount)) over (
+            partition by forecast_id, dimension, label, period_type, period_start
+        ) as least_error
+    from compared
+),
+
+last_ones as (
+    select
+        stood.*,
+        row_number() over (
+            partition by method, dimension, label, period_type, period_start, horizon
+            order by forecast_as_of_at desc nulls last, forecast_id desc nulls last
+        ) as latest_first
+    from stood
 )
 
 select
-    ended.forecast_id,
-    ended.forecast_as_of_at,
-    ended.method,
-    ended.dimension,
-    ended.label,
-    ended.period_type,
-    ended.period_start,
-    ended.period_end,
-    ended.period_label,
-    cast({{ days_between('cast(ended.forecast_as_of_at as date)', 'ended.period_end') }} as bigint) as horizon_days,
-    cast(coalesce(ended.p50, ended.mean_amount) as decimal(18, 2)) as forecast_amount,
-    ended.p10,
-    ended.p90,
-    cast(coalesce(came.amount, 0) as decimal(18, 2)) as actual_amount,
-    cast(coalesce(ended.p50, ended.mean_amount) - coalesce(came.amount, 0) as decimal(18, 2)) as error_amount,
-    case when ended.p10 is not null then coalesce(came.amount, 0) >= ended.p10 and coalesce(came.amount, 0) <= ended.p90 end
-        as is_within_80
-from ended
-left join came
-    on
-        ended.period_start = came.period_start
-        and ended.period_end = came.period_end
-        and ended.dimension = came.dimension
-        and ended.label = came.label
+    forecast_id,
+    forecast_as_of_at,
+    method,
+    dimension,
+    label,
+    period_type,
+    period_start,
+    period_end,
+    period_label,
+    cast(horizon_days as bigint) as horizon_days,
+    cast(case when latest_first = 1 then horizon end as bigint) as standing_horizon_days,
+    cast(amount as decimal(18, 2)) as forecast_amount,
+    p10,
+    p90,
+    cast(actual_amount as decimal(18, 2)) as actual_amount,
+    cast(amount - actual_amount as decimal(18, 2)) as error_amount,
+    case when p10 is not null then actual_amount >= p10 and actual_amount <= p90 end as is_within_80,
+    abs(amount - actual_amount) = least_error as is_closest
+from last_ones

@@ -54,10 +54,10 @@ targets as (
     group by targets.owner_id, periods.period_start
 ),
 
--- The newest forecast of the model, as it was made.
-forecasts as (
-    select * from {{ ref('forecast_snapshots') }}
-    where is_newest and method = 'forecast' and part = 'total' and dimension = 'owner' and period_type = 'month'
+-- What the model, as it was made newest, and people say of the same month.
+said as (
+    select * from {{ ref('forecast_comparison') }}
+    where dimension = 'owner' and period_type = 'month'
 ),
 
 cells as (
@@ -66,6 +66,16 @@ cells as (
     select owner_id, period_start from won_deals
     union
     select owner_id, period_start from targets
+    union
+    select
+        label as owner_id,
+        period_start
+    from said
+    where
+        submitted_commit_amount is not null
+        or submitted_best_case_amount is not null
+        or submitted_manager_amount is not null
+        or override_amount is not null
 )
 
 select
@@ -84,10 +94,18 @@ select
     cast(
         coalesce(won_deals.won_amount, 0) + coalesce(open_deals.model_weighted_amount, 0) as decimal(18, 2)
     ) as expected_amount,
-    forecasts.p10 as forecast_low_amount,
-    forecasts.p50 as forecast_amount,
-    forecasts.p90 as forecast_high_amount,
-    forecasts.forecast_as_of_at,
+    cast(targets.target_amount - coalesce(won_deals.won_amount, 0) as decimal(18, 2)) as gap_amount,
+    said.forecast_low_amount,
+    said.forecast_amount,
+    said.forecast_high_amount,
+    said.commit_amount,
+    said.best_case_amount,
+    said.submitted_commit_amount,
+    said.submitted_best_case_amount,
+    said.submitted_manager_amount,
+    said.override_amount,
+    said.override_expires_at,
+    said.forecast_as_of_at,
     refresh.as_of_at
 from cells
 inner join periods on cells.period_start = periods.period_start
@@ -96,4 +114,4 @@ left join open_deals on cells.owner_id = open_deals.owner_id and cells.period_st
 left join won_deals on cells.owner_id = won_deals.owner_id and cells.period_start = won_deals.period_start
 left join targets on cells.owner_id = targets.owner_id and cells.period_start = targets.period_start
 left join users on cells.owner_id = users.user_id
-left join forecasts on cells.owner_id = forecasts.label and cells.period_start = forecasts.period_start
+left join said on cells.owner_id = said.label and cells.period_start = said.period_start

@@ -15,7 +15,10 @@ history as (
         coalesce(owner_id, '(none)') as owner_id,
         coalesce(product, '(none)') as product,
         cast({{ dbt.date_trunc('month', 'expected_close_date') }} as date) as close_month,
-        coalesce(amount, 0) as amount
+        coalesce(amount, 0) as amount,
+        currency,
+        deal_amount,
+        exchange_rate
     from {{ ref('int_deals__history') }}
     where valid_to > (select min(comparisons.start_at) from comparisons)
 ),
@@ -67,6 +70,13 @@ paired as (
         after.stage as stage_after,
         case when before.status = 'open' then before.amount else 0 end as start_amount,
         case when after.status = 'open' then after.amount else 0 end as end_amount,
+        case
+            -- At the rate of the start, so that what the deal did is told from what its currency did. What had no rate counted with 0.
+            when before.status = 'open' and after.status = 'open' and before.currency = after.currency
+                then coalesce({{ at_rate('after.deal_amount', 'before.exchange_rate') }}, 0)
+            when after.status = 'open' then after.amount
+            else 0
+        end as own_end_amount,
         case when after.status = 'won' then after.amount else 0 end as won_amount
     from before
     full outer join after on before.comparison = after.comparison and before.opportunity_id = after.opportunity_id
@@ -119,8 +129,8 @@ bucketed as (
             when is_moved = 1 then 'owner_moved'
             when promised_after < promised_before then 'pulled_in'
             when promised_after > promised_before then 'pushed_out'
-            when end_amount > start_amount then 'up'
-            when end_amount < start_amount then 'down'
+            when own_end_amount > start_amount then 'up'
+            when own_end_amount < start_amount then 'down'
             when stages_after.stage_no > stages_before.stage_no then 'stage_forward'
             when stages_after.stage_no < stages_before.stage_no then 'stage_back'
             else 'unchanged'
@@ -148,7 +158,7 @@ sided as (
         stage_before, stage_after,
         case when status_before = 'open' then 1 else 0 end as start_count,
         case when status_after = 'open' then 1 else 0 end as end_count,
-        start_amount, end_amount, won_amount
+        start_amount, own_end_amount as end_amount, won_amount
     from bucketed
     where side = 'stayed'
 
@@ -178,9 +188,25 @@ sided as (
         stage_before, stage_after,
         0 as start_count,
         1 as end_count,
-        0 as start_amount, end_amount, 0 as won_amount
+        0 as start_amount, own_end_amount as end_amount, 0 as won_amount
     from bucketed
     where side = 'split'
+
+    union all
+
+    -- What the same deal is worth more or less because its currency is.
+    select
+        bucketed.comparison, bucketed.start_at, bucketed.end_at, bucketed.opportunity_id, 'revalued' as side, 'currency' as bucket,
+        account_after as account_id,
+        owner_after as owner_id,
+        product_after as product,
+        month_after as close_month,
+        stage_before, stage_after,
+        0 as start_count,
+        0 as end_count,
+        0 as start_amount, end_amount - own_end_amount as end_amount, 0 as won_amount
+    from bucketed
+    where end_amount <> own_end_amount
 )
 
 select

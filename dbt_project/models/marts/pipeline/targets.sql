@@ -9,7 +9,9 @@ records as (
         period_start,
         extract(year from period_start) * 12 + extract(month from period_start) as first_month_no,
         case period_type when 'month' then 1 when 'quarter' then 3 else 12 end as month_count,
-        cast(target_amount * 100 as bigint) as target_cents
+        cast(target_amount * 100 as bigint) as target_cents,
+        author,
+        note
     from {{ ref('stg_crm__targets') }}
     where target_amount is not null
 ),
@@ -31,6 +33,8 @@ shares as (
         {{ integer_divide('records.target_cents * (months.month_no - records.first_month_no + 1)', 'records.month_count') }}
         - {{ integer_divide('records.target_cents * (months.month_no - records.first_month_no)', 'records.month_count') }}
             as target_cents,
+        records.author,
+        records.note,
         row_number() over (
             partition by records.owner_id, months.period_start order by records.month_count, records.period_start desc nulls last
         ) as closest_first
@@ -45,7 +49,9 @@ month_targets as (
     select
         owner_id,
         period_start,
-        target_cents
+        target_cents,
+        author,
+        note
     from shares
     where closest_first = 1
 ),
@@ -56,7 +62,10 @@ of_months as (
         periods.period_type,
         periods.period_start,
         sum(month_targets.target_cents) as target_cents,
-        count(*) as covered_month_count
+        count(*) as covered_month_count,
+        -- Of a sum of several targets nobody alone is the author.
+        case when periods.period_type = 'month' then max(month_targets.author) end as author,
+        case when periods.period_type = 'month' then max(month_targets.note) end as note
     from month_targets
     inner join periods
         on month_targets.period_start >= periods.period_start and month_targets.period_start < periods.period_end
@@ -75,7 +84,9 @@ period_targets as (
             when records.owner_id is not null then 'set'
             when of_months.period_type = 'month' then 'share'
             else 'sum of months'
-        end as target_source
+        end as target_source,
+        case when records.owner_id is not null then records.author else of_months.author end as target_author,
+        case when records.owner_id is not null then records.note else of_months.note end as target_note
     from of_months
     left join records
         on
@@ -112,6 +123,8 @@ joined as (
         periods.period_end,
         periods.period_label,
         period_targets.target_source,
+        period_targets.target_author,
+        period_targets.target_note,
         coalesce(period_targets.covered_month_count, 0) as covered_month_count,
         cast(cast(period_targets.target_cents as decimal(20, 0)) / 100 as decimal(18, 2)) as target_amount,
         coalesce(won.won_deal_count, 0) as won_deal_count,
@@ -147,6 +160,8 @@ select
     coalesce(users.region, '(none)') as region,
     joined.target_amount,
     joined.target_source,
+    joined.target_author,
+    joined.target_note,
     cast(joined.covered_month_count as bigint) as covered_month_count,
     cast(joined.won_deal_count as bigint) as won_deal_count,
     cast(joined.without_amount_count as bigint) as without_amount_count,

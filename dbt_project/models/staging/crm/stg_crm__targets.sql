@@ -8,6 +8,8 @@ renamed as (
         period_start,
         period_type,
         target_amount,
+        author,
+        note,
         updated_at
     from source
 )
