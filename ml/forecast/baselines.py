@@ -75,6 +75,21 @@ def won_between(history: DealHistory, rows: np.ndarray, after: float, until: flo
     return float(np.nansum(history.amount[won]))
 
 
+def won_lately(history: DealHistory, as_of: float, days: float, name: str) -> np.ndarray | None:
+    """Won value in cents in ``(as_of - days, as_of]`` of each of `group_labels`; None where the record does not reach back so far."""
+    if as_of - days < history.observed_from - 1:
+        return None
+    now = history.live(history.as_of(as_of))
+    won = now[
+        (history.status[now] == WON)
+        & (history.closed[now] > as_of - days)
+        & (history.closed[now] <= as_of)
+        & np.isfinite(history.amount[now])
+    ]
+    size = len(history.labels[name]) + 1
+    return np.bincount(history.codes[name][won] % size, weights=history.amount[won], minlength=size)
+
+
 def _stage_win_rates(history: DealHistory, closed: np.ndarray, win_rate: float) -> np.ndarray:
     """Win rate by stage code of closed deals that had a version in it, one deal added at the overall rate; the last for
     no stage."""

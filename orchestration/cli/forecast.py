@@ -18,14 +18,12 @@ from orchestration.lib.job_runner import run_job
 from orchestration.lib.marts_reader import open_marts, rows
 from orchestration.lib.workspace import Workspace
 
-BY = ("all", "owner", "team", "product")
+BY = ("all", "owner", "team", "product", "region", "segment")
 _NONE = "No forecast has been made yet: run scoring forecast make (the schedule does it every morning)."
 
 
 @click.group(invoke_without_command=True)
-@click.option(
-    "--by", type=click.Choice(BY), default="all", show_default=True, help="One line per owner, team or product."
-)
+@click.option("--by", type=click.Choice(BY), default="all", show_default=True, help="One line for each of them.")
 @click.option("--period", metavar="PERIOD", help="Only this one, e.g. 2026-07 or 2026-Q3.")
 @click.pass_context
 def forecast(ctx: click.Context, by: str, period: str | None) -> None:
@@ -50,6 +48,7 @@ def show_forecast(out: Console, con: duckdb.DuckDBPyConnection, by: str = "all",
             made.period_label, made.period_type, made.period_start, made.label, users.owner_name,
             made.p10, made.p50, made.p90, won.mean_amount as won, max(targets.amount) as target,
             max(case when by_hand.method = 'stage_weighted' then by_hand.mean_amount end) as stage_weighted,
+            max(case when by_hand.method = 'run_rate' then by_hand.mean_amount end) as run_rate,
             max(case when by_hand.method = 'commit' then by_hand.mean_amount end) as committed,
             max(case when by_hand.method = 'best_case' then by_hand.mean_amount end) as best_case
         from forecast_snapshots as made
@@ -77,13 +76,13 @@ def show_forecast(out: Console, con: duckdb.DuckDBPyConnection, by: str = "all",
     named = [] if by == "all" else [by]
     result = screens.table(
         f"Won by the end of the period, forecast as of {newest['forecast_as_of_at']:%Y-%m-%d}",
-        "period", *named, ">target", ">won so far", ">P10", ">median", ">P90", ">stage-weighted", ">commit", ">best case",
+        "period", *named, ">target", ">won so far", ">P10", ">median", ">P90", ">run rate", ">stage-weighted", ">commit", ">best case",
     )  # fmt: skip
     for row in found:
         who = [escape(row["owner_name"] or row["label"])] if named else []
         result.add_row(
             row["period_label"], *who, *(screens.money(row[name]) for name in ("target", "won", "p10", "p50", "p90")),
-            *(screens.money(row[name]) for name in ("stage_weighted", "committed", "best_case")),
+            *(screens.money(row[name]) for name in ("run_rate", "stage_weighted", "committed", "best_case")),
         )  # fmt: skip
     out.print(result)
     if named:

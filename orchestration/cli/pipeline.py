@@ -35,6 +35,8 @@ def pipeline() -> None:
 @click.option("--owner", help="Deals of this user only: the id.")
 @click.option("--team", help="Deals of this team only.")
 @click.option("--product", help="Deals of this product only.")
+@click.option("--region", help="Deals with accounts of this region only.")
+@click.option("--segment", help="Deals with accounts of this segment only (forecast.segment_by in scorecard.yml).")
 @click.option("--deals", is_flag=True, help="List every deal that changed.")
 @click.pass_obj
 def changes(
@@ -57,8 +59,7 @@ def changes(
     months = None
     if period is not None:
         months = changes_of_pipeline.parse_period(period, settings_of(workspace).forecast.fiscal_year_start_month)
-    columns = {"owner": "owner_id", "team": "team", "product": "product"}
-    wanted = tuple((columns[name], value) for name, value in filters.items() if value is not None)
+    wanted = tuple((changes_of_pipeline.GROUPS[name][0], value) for name, value in filters.items() if value is not None)
     with _between(workspace, start, end) as (con, comparison):
         chosen = Chosen(comparison, months, wanted)
         moments = rows(

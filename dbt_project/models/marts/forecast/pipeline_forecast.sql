@@ -60,6 +60,11 @@ forecasts as (
     where is_newest and method = 'forecast' and part = 'total' and dimension = 'owner' and period_type = 'month'
 ),
 
+run_rates as (
+    select * from {{ ref('forecast_snapshots') }}
+    where is_newest and method = 'run_rate' and part = 'total' and dimension = 'owner' and period_type = 'month'
+),
+
 cells as (
     select owner_id, period_start from open_deals
     union
@@ -84,6 +89,7 @@ select
     cast(
         coalesce(won_deals.won_amount, 0) + coalesce(open_deals.model_weighted_amount, 0) as decimal(18, 2)
     ) as expected_amount,
+    run_rates.mean_amount as run_rate_amount,
     forecasts.p10 as forecast_low_amount,
     forecasts.p50 as forecast_amount,
     forecasts.p90 as forecast_high_amount,
@@ -96,4 +102,5 @@ left join open_deals on cells.owner_id = open_deals.owner_id and cells.period_st
 left join won_deals on cells.owner_id = won_deals.owner_id and cells.period_start = won_deals.period_start
 left join targets on cells.owner_id = targets.owner_id and cells.period_start = targets.period_start
 left join users on cells.owner_id = users.user_id
+left join run_rates on cells.owner_id = run_rates.label and cells.period_start = run_rates.period_start
 left join forecasts on cells.owner_id = forecasts.label and cells.period_start = forecasts.period_start
