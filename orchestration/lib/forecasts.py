@@ -236,7 +236,7 @@ def read_deals(workspace: Workspace) -> Deals:
 
 
 def group_history_lacking(has_regions: bool, has_segments: bool, changed_at: datetime | None) -> tuple[str, ...]:
-    """What is not known of regions and segments at past moments, as sentences; changed_at: the first change of any account's, None = none."""
+    """What is not known of regions and segments at past moments, as sentences; changed_at: of the first change, None = none."""
     if not (has_regions or has_segments):
         return ("no regions and no segments of accounts",)
     names = " and ".join(name for name, has in (("regions", has_regions), ("segments", has_segments)) if has)
