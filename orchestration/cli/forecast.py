@@ -294,13 +294,34 @@ def show_scores(out: Console, frame: Any, horizons: tuple[int, ...]) -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.pass_obj
 def chart(workspace: Workspace, file: Path) -> None:
-    """Draw the forecast beside the target, and how right it was, into a .png or .svg FILE."""
-    from orchestration.lib.forecast_plots import draw_forecast
+    """Draw the forecast beside the target, and how right it was, into a .png, .svg or .html FILE."""
+    from orchestration.lib.forecast_plots import SUFFIXES, draw_forecast
+    from orchestration.lib.forecast_report import write_chart
+    from orchestration.lib.page_plots import check_file
+    from orchestration.lib.scorecard_settings import settings_of
 
+    check_file(file, SUFFIXES)
     with open_marts(workspace.require()) as con:
         if _newest(con) is None:
             raise UserError(_NONE)
-        draw_forecast(con, file)
+        if file.suffix.lower() == ".html":
+            write_chart(con, file, currency=settings_of(workspace).currency)
+        else:
+            draw_forecast(con, file)
+    click.echo(f"written: {file}")
+
+
+@forecast.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--period", metavar="PERIOD", help="What the page is about, e.g. 2026-Q3. Default: the present quarter.")
+@click.pass_obj
+def report(workspace: Workspace, file: Path, period: str | None) -> None:
+    """Write the page for the revenue meeting: one .html FILE that needs nothing else."""
+    from orchestration.lib.forecast_report import write_report
+    from orchestration.lib.scorecard_settings import settings_of
+
+    with open_marts(workspace.require()) as con:
+        write_report(con, file, currency=settings_of(workspace).currency, period=period)
     click.echo(f"written: {file}")
 
 

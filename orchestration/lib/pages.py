@@ -29,7 +29,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text. The first column is the row's head.
+    """Rows of text. The first column is the row's head; what follows a line break in it stands small below.
 
     Attributes
     ----------
@@ -93,6 +93,8 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # A per cent sign does not leave its figure.
+    environment.filters["unbroken"] = lambda text: text.replace(" %", "\u00a0%")
     return environment.get_template(name)
 
 
