@@ -104,7 +104,7 @@ def coverage_words(coverage: Sequence[Row]) -> list[str]:
 
 
 def amount_text(value: Any) -> str:
-    """An amount in a few figures: 1,234,567 -> 1.23 m."""
+    """An amount in a few figures: 1,234,567 -> 1.23 m; the unit does not leave its figure."""
     number = float(value or 0)
     for size, unit in ((1e9, "bn"), (1e6, "m"), (1e3, "k")):
         if abs(number) >= size:
@@ -115,7 +115,7 @@ def amount_text(value: Any) -> str:
                 if abs(number) < 100 * size
                 else f"{number / size:.0f}"
             )
-            return f"{figures} {unit}"
+            return f"{figures}\u00a0{unit}"
     return f"{number:.0f}"
 
 

@@ -29,7 +29,7 @@ from orchestration.lib.forecast_plots import (
 )
 from orchestration.lib.page_plots import COLOURS, check_file, svg_for_page
 from orchestration.lib.pages import Figure, Page, Section, Table, Tile, page_html
-from orchestration.lib.pipeline_changes import Chosen, check_sum, held_comparison, waterfall, won_deals
+from orchestration.lib.pipeline_changes import STEPS, Chosen, check_sum, held_comparison, waterfall, won_deals
 from orchestration.lib.pipeline_plots import draw_waterfalls, groups_drawn, waterfall_words
 from orchestration.lib.version_texts import NBSP, NONE
 
@@ -116,7 +116,7 @@ def write_waterfall(
         title=f"What changed in the open pipeline{', ' + chosen if chosen else ''}",
         lead=f"{moments[0].upper()}{moments[1:]}, each moment as it was known then. Amounts in {currency}.",
         verdict=f"{amount_text(before)} became {amount_text(after)} {currency}: {_signed(after - before)}",
-        tone="fair",
+        tone="neutral",
         sentences=["Every deal is in exactly one step; start and changes add up to the end, to the cent."],
         sections=[_waterfall_section(steps, "waterfall", "From the start to the end", by=None)]
         + ([_waterfall_section(divided, "groups", f"By {by}", by=by)] if by and divided else []),
@@ -208,8 +208,8 @@ def _verdict(chosen: Row, coverage: Sequence[Row], currency: str) -> dict[str, A
         tone, words = "good", "That agrees with what it says, as far as so few moments can tell."
     tested = (
         f"The period ends in {days} days; the nearest horizon that was tested is {row['horizon_days']} days, at moments from "
-        f"{row['first_at']:%Y-%m} to {row['last_at']:%Y-%m}. So few moments leave open "
-        f"whether it holds {interval} in the long run (90 % interval, Wilson). {words}"
+        f"{row['first_at']:%Y-%m} to {row['last_at']:%Y-%m}. Of so few moments all that "
+        f"can be said is that it holds {interval} of the time (90 % interval, Wilson). {words}"
     )
     return {"verdict": f"{said}; {held}", "tone": tone, "sentences": [*sentences, tested]}
 
@@ -288,8 +288,8 @@ def _people(chosen: Row, owners: Sequence[Row], teams: Sequence[Row]) -> Section
     label = chosen["period_label"]
     sums = {name: sum(float(row[name] or 0) for row in owners) for name in ("p10", "p50", "p90", "mean_amount")}
     words = [
-        f"The owners' medians add up to {amount_text(sums['p50'])}, the median of all is {amount_text(chosen['p50'])}; their P10s add up to "
-        f"{amount_text(sums['p10'])} against {amount_text(chosen['p10'])}, their P90s to {amount_text(sums['p90'])} against "
+        f"The owners' medians add up to {amount_text(sums['p50'])}, the median of all is {amount_text(chosen['p50'])}; their P10s add up "
+        f"to {amount_text(sums['p10'])} against {amount_text(chosen['p10'])}, their P90s to {amount_text(sums['p90'])} against "
         f"{amount_text(chosen['p90'])}. That is no error and is not forced to agree: owners rarely have their bad or good period "
         "together, so a team is surer than its people one by one; and amounts are skewed, so that a median is not a mean. All lines come "
         "from the same scenarios; "
@@ -333,8 +333,8 @@ def _group_table(
 ) -> Table:
     rows = []
     for row in found[:MOST_LABELS]:
-        head = f"{row['name']}\n{row['team'] or ''}" if with_team else row["name"]
-        rows.append([head, *_sum_cells(row, with_target)])
+        name = f"{row['name']}\n{row['team'] or ''}" if with_team else row["name"]
+        rows.append([name, *_sum_cells(row, with_target)])
     if len(found) > MOST_LABELS:
         caption += f": the {MOST_LABELS} with the largest medians of {len(found)}"
     rows.append(["all together", *_sum_cells(whole, with_target)])
@@ -536,7 +536,8 @@ def _step_table(steps: Sequence[Row], by: str | None) -> Table:
             rows,
             own=frozenset({0, len(rows) - 1}),
         )
-    names = list(dict.fromkeys(row["step"] for row in steps if row["step"] != "end"))
+    present = {row["step"] for row in steps}
+    names = [name for name in ("start", *STEPS) if name in present]
     rows = []
     for group in dict.fromkeys(row["group"] for row in steps):
         amounts = {row["step"]: row["amount"] for row in steps if row["group"] == group}

@@ -69,7 +69,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Page:
-    """A page. `tone` of the verdict is good, fair or poor; its words say the same."""
+    """A page. `tone` of the verdict is good, fair, poor or neutral; its words say the same."""
 
     eyebrow: str
     title: str
