@@ -36,9 +36,10 @@ def sums(con: duckdb.DuckDBPyConnection, dimension: str = "all", period: str | N
     return rows(
         con,
         """
-        with mine as (
-            select * from forecast_snapshots
-            where is_newest and dimension = $dimension and ($period is null or period_label = $period)
+        with asked as (select ? as dimension, ? as period),
+        mine as (
+            select made.* from forecast_snapshots as made, asked
+            where made.is_newest and made.dimension = asked.dimension and (asked.period is null or made.period_label = asked.period)
         ),
         beside as (
             select label, period_label,
@@ -50,9 +51,9 @@ def sums(con: duckdb.DuckDBPyConnection, dimension: str = "all", period: str | N
             from mine group by label, period_label
         ),
         goals as (
-            select case $dimension when 'all' then 'all' when 'owner' then owner_id when 'team' then team end as label,
+            select case asked.dimension when 'all' then 'all' when 'owner' then owner_id when 'team' then team end as label,
                 period_label, sum(target_amount) as target
-            from targets group by 1, 2
+            from targets, asked group by 1, 2
         ),
         people as (select owner_id, max(owner_name) as owner_name, max(team) as team from targets group by owner_id)
         select made.label, coalesce(people.owner_name, made.label) as name, people.team, made.period_type, made.period_start,
@@ -62,12 +63,12 @@ def sums(con: duckdb.DuckDBPyConnection, dimension: str = "all", period: str | N
         from mine as made
         inner join beside on made.label = beside.label and made.period_label = beside.period_label
         left join goals on made.label = goals.label and made.period_label = goals.period_label
-        left join people on $dimension = 'owner' and made.label = people.owner_id
+        left join people on made.dimension = 'owner' and made.label = people.owner_id
         where made.method = 'forecast' and made.part = 'total'
             and (made.p97_5 > 0 or goals.target > 0 or beside.best_case > 0 or made.label = 'all')
         order by made.period_type, made.period_start, made.p50 desc, made.label
         """,
-        {"dimension": dimension, "period": period},
+        [dimension, period],
     )
 
 

@@ -58,10 +58,10 @@ def draw_forecast(con: duckdb.DuckDBPyConnection, file: Path) -> None:
             draw_fan(figure, months, ON_PAPER)
             figure.suptitle(fan_title(months), x=0.01, ha="left", fontsize=11)
             return
-        upper, middle, lower = figure.subfigures(3, 1, height_ratios=[3.1, 3.1, 3.0])
+        upper, middle, lower = figure.subfigures(3, 1, squeeze=False, height_ratios=[3.1, 3.1, 3.0]).flat
         draw_fan(upper, months, ON_PAPER)
         upper.suptitle(fan_title(months), x=0.01, ha="left", fontsize=11)
-        left, right = middle.subfigures(1, 2)
+        left, right = middle.subfigures(1, 2, squeeze=False).flat
         draw_coverage(left, coverage, ON_PAPER)
         left.suptitle("How often the intervals held at past moments", x=0.02, ha="left", fontsize=11)
         draw_errors(right, errors, ON_PAPER)
@@ -201,22 +201,22 @@ def draw_coverage(figure: Figure | SubFigure, coverage: Sequence[Row], colours: 
             color=colours["other"],
             linestyle=(0, (4, 2)),
             linewidth=1.6,
-            label="as stated" if x == 0 else None,
+            label="as stated" if x == 0 else "",
         )
     for number, horizon in enumerate(horizons):
         mine = [row for row in coverage if row["horizon_days"] == horizon]
         shift = (number - (len(horizons) - 1) / 2) * 0.36
-        xs = [stated.index(row["stated"]) + shift for row in mine]
+        places = [stated.index(row["stated"]) + shift for row in mine]
         colour = colours["card"] if number == 0 else colours["share-1"]
-        axis.vlines(xs, [row["low"] for row in mine], [row["high"] for row in mine], color=colour, linewidth=2)
+        axis.vlines(places, [row["low"] for row in mine], [row["high"] for row in mine], color=colour, linewidth=2)
         axis.plot(
-            xs, [row["held"] for row in mine], "os^D"[number % 4], color=colour, markersize=7, markeredgecolor=colours["paper"],
+            places, [row["held"] for row in mine], "os^D"[number % 4], color=colour, markersize=7, markeredgecolor=colours["paper"],
             label=f"held, {horizon} days ahead ({mine[0]['count']} moments)",
         )  # fmt: skip
-        for x, row in zip(xs, mine, strict=True):
+        for place, row in zip(places, mine, strict=True):
             axis.annotate(
                 f"{100 * row['held']:.0f} %",
-                (x, row["held"]),
+                (place, row["held"]),
                 xytext=(6, 0),
                 textcoords="offset points",
                 va="center",

@@ -603,7 +603,7 @@ def _run_rate(history: DealHistory, as_of_at: datetime, won: pd.DataFrame) -> pd
     rates.append(pd.DataFrame({"dimension": ["all"], "label": ["all"], "per_day": [rates[0]["per_day"].sum()]}))
     keys = ["dimension", "label", "period_label", "period_type", "period_start", "period_end", "mean_amount"]
     frame = won[keys].merge(pd.concat(rates, ignore_index=True), on=["dimension", "label"], how="left")
-    begin = frame["period_start"].clip(lower=pd.Timestamp(as_of_at))
+    begin = frame["period_start"].where(frame["period_start"] > as_of_at, pd.Timestamp(as_of_at))
     days = (frame["period_end"] - begin).dt.total_seconds() / 86_400
     frame["mean_amount"] = (frame["mean_amount"] + frame.pop("per_day") * days).round(2)
     return frame.assign(method="run_rate", part="total")

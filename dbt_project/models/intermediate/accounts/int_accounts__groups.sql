@@ -1,6 +1,8 @@
 -- Region and segment of every account at any time, without gaps, by which sums of deals are divided. Deals without an account have
 -- a row, so that joining loses none. Regions are those that the records have; where no account has one, countries.
-{%- set categories = ['industry', 'country', 'region', 'city', 'account_type', 'lifecycle_stage', 'lead_source', 'owner_id', 'parent_account_id'] %}
+{%- set categories = [
+    'industry', 'country', 'region', 'city', 'account_type', 'lifecycle_stage', 'lead_source', 'owner_id', 'parent_account_id',
+] %}
 
 with versions as (
     select * from {{ ref('stg_crm__account_versions') }}
