@@ -1,4 +1,4 @@
--- Of each comparison, owner, product and promised month: the amounts at both moments are those that the history of deals has, and the
+-- Of each comparison, owner, product, region, segment and promised month: the amounts at both moments are those that the history of deals has, and the
 -- changes lead from one to the other. Each deal is in one bucket, and leaves as often as it arrives.
 with changes as (
     select * from {{ ref('pipeline_changes') }}
@@ -12,6 +12,7 @@ history as (
     select
         valid_from,
         valid_to,
+        coalesce(account_id, '(none)') as account_key,
         coalesce(owner_id, '(none)') as owner_id,
         coalesce(product, '(none)') as product,
         cast({{ dbt.date_trunc('month', 'expected_close_date') }} as date) as close_month,
@@ -25,6 +26,8 @@ sums as (
         comparison,
         owner_id,
         product,
+        region,
+        segment,
         close_month,
         start_count as start_deals,
         end_count as end_deals,
@@ -39,6 +42,8 @@ sums as (
         comparisons.comparison,
         history.owner_id,
         history.product,
+        account_groups.region,
+        account_groups.segment,
         history.close_month,
         -1 as start_deals,
         0 as end_deals,
@@ -47,6 +52,11 @@ sums as (
         0 as difference
     from comparisons
     inner join history on comparisons.start_at >= history.valid_from and comparisons.start_at < history.valid_to
+    inner join {{ ref('int_accounts__groups') }} as account_groups
+        on
+            history.account_key = account_groups.account_id
+            and comparisons.start_at >= account_groups.valid_from
+            and comparisons.start_at < account_groups.valid_to
 
     union all
 
@@ -54,6 +64,8 @@ sums as (
         comparisons.comparison,
         history.owner_id,
         history.product,
+        account_groups.region,
+        account_groups.segment,
         history.close_month,
         0 as start_deals,
         -1 as end_deals,
@@ -62,6 +74,11 @@ sums as (
         0 as difference
     from comparisons
     inner join history on comparisons.end_at >= history.valid_from and comparisons.end_at < history.valid_to
+    inner join {{ ref('int_accounts__groups') }} as account_groups
+        on
+            history.account_key = account_groups.account_id
+            and comparisons.end_at >= account_groups.valid_from
+            and comparisons.end_at < account_groups.valid_to
 )
 
 select
@@ -69,7 +86,7 @@ select
     comparison,
     owner_id as id
 from sums
-group by comparison, owner_id, product, close_month
+group by comparison, owner_id, product, region, segment, close_month
 having
     sum(start_deals) <> 0 or sum(end_deals) <> 0 or sum(start_amount) <> 0 or sum(end_amount) <> 0
     or sum(abs(difference)) <> 0

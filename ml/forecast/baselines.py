@@ -6,14 +6,11 @@ Belongs here: point forecasts as of a moment, from what was known then. Does not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-import pandas as pd
 
 from ml.forecast.hazard import HazardModel, fit_hazard, incidence, incidence_of_new
-from ml.forecast.history import OPEN, WON, DealHistory, day
-from ml.forecast.new_business import NONE, Creation, Values
+from ml.forecast.history import OPEN, WON, DealHistory
+from ml.forecast.new_business import Creation, Values
 from ml.forecast.person_periods import WEEK
 
 NAMES = ("run_rate", "last_year", "open_win_rate", "stage_weighted", "age_hazard")
@@ -78,6 +75,21 @@ def won_between(history: DealHistory, rows: np.ndarray, after: float, until: flo
     return float(np.nansum(history.amount[won]))
 
 
+def won_lately(history: DealHistory, as_of: float, days: float, name: str) -> np.ndarray | None:
+    """Won value in cents in ``(as_of - days, as_of]`` of each of `group_labels`; None where the record does not reach back so far."""
+    if as_of - days < history.observed_from - 1:
+        return None
+    now = history.live(history.as_of(as_of))
+    won = now[
+        (history.status[now] == WON)
+        & (history.closed[now] > as_of - days)
+        & (history.closed[now] <= as_of)
+        & np.isfinite(history.amount[now])
+    ]
+    size = len(history.labels[name]) + 1
+    return np.bincount(history.codes[name][won] % size, weights=history.amount[won], minlength=size)
+
+
 def _stage_win_rates(history: DealHistory, closed: np.ndarray, win_rate: float) -> np.ndarray:
     """Win rate by stage code of closed deals that had a version in it, one deal added at the overall rate; the last for
     no stage."""
@@ -91,48 +103,3 @@ def _stage_win_rates(history: DealHistory, closed: np.ndarray, win_rate: float) 
     rate = (won + win_rate) / (np.bincount(stage, minlength=size) + 1.0)
     rate[-1] = win_rate
     return np.asarray(rate)
-
-
-def run_rate_to_come(
-    history: DealHistory, as_of: object, periods: pd.DataFrame, dimensions: Sequence[str]
-) -> pd.DataFrame:
-    """What is still to be won of each period if it goes on as in as many days before the moment as the period has.
-
-    Parameters
-    ----------
-    periods : `period_label`, `period_start`, `period_end` (exclusive)
-    dimensions : columns of the history to divide by; beside them `all`
-
-    Returns
-    -------
-    `dimension`, `label`, `period_label`, `amount_cents`: won in those days, times the share of the period that is to come. Labels that won
-    nothing have no row; periods longer than the record of closings have none at all.
-    """
-    moment = day(as_of)
-    rows = history.live(history.as_of(moment))
-    rows = rows[(history.status[rows] == WON) & ~np.isnan(history.amount[rows])]
-    labels = {name: history.label_of(name, rows) for name in dimensions}
-    frames = []
-    for period in periods.to_dict("records"):
-        start, end = day(period["period_start"]), day(period["period_end"])
-        length = end - start
-        if moment - length < history.observed_from - 1:
-            continue
-        recent = (history.closed[rows] > moment - length) & (history.closed[rows] <= moment)
-        to_come = history.amount[rows[recent]] * (end - min(max(moment, start), end)) / length
-        for name in ("all", *dimensions):
-            groups = "all" if name == "all" else pd.Series(labels[name][recent], dtype=object).fillna(NONE).to_numpy()
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "dimension": name,
-                        "label": groups,
-                        "period_label": period["period_label"],
-                        "amount_cents": to_come,
-                    }
-                )
-            )
-    if not frames:
-        return pd.DataFrame({"dimension": [], "label": [], "period_label": [], "amount_cents": []})
-    sums = pd.concat(frames, ignore_index=True).groupby(["dimension", "label", "period_label"])[["amount_cents"]].sum()
-    return sums.reset_index()

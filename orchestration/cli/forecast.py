@@ -18,10 +18,10 @@ from orchestration.lib.job_runner import run_job
 from orchestration.lib.marts_reader import open_marts, rows
 from orchestration.lib.workspace import Workspace
 
-BY = ("all", "owner", "team", "product")
+BY = ("all", "owner", "team", "product", "region", "segment")
 _MODEL = (
     *("target_amount", "won_amount", "gap_amount", "forecast_low_amount", "forecast_amount", "forecast_high_amount"),
-    *("stage_weighted_amount", "commit_amount", "best_case_amount"),
+    *("run_rate_amount", "stage_weighted_amount", "commit_amount", "best_case_amount"),
 )
 #: What people say beside it: how a column is called -> the column of `forecast_comparison`.
 _PEOPLE = {
@@ -34,9 +34,7 @@ _NONE = "No forecast has been made yet: run scoring forecast make (the schedule 
 
 
 @click.group(invoke_without_command=True)
-@click.option(
-    "--by", type=click.Choice(BY), default="all", show_default=True, help="One line per owner, team or product."
-)
+@click.option("--by", type=click.Choice(BY), default="all", show_default=True, help="One line for each of them.")
 @click.option("--period", metavar="PERIOD", help="Only this one, e.g. 2026-07 or 2026-Q3.")
 @click.pass_context
 def forecast(ctx: click.Context, by: str, period: str | None) -> None:
@@ -75,7 +73,7 @@ def show_forecast(out: Console, con: duckdb.DuckDBPyConnection, by: str = "all",
     result = screens.table(
         f"Won by the end of the period, forecast as of {newest['forecast_as_of_at']:%Y-%m-%d}",
         "period", *named, ">target", ">won so far", ">missing", ">P10", ">median", ">P90",
-        ">stage-weighted", ">commit", ">best case", *(f">{title}" for title in shown),
+        ">run rate", ">stage-weighted", ">commit", ">best case", *(f">{title}" for title in shown),
     )  # fmt: skip
     for row in found:
         who = [escape(row["label_name"])] if named else []
@@ -307,13 +305,34 @@ def show_scores(out: Console, frame: Any, horizons: tuple[int, ...]) -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.pass_obj
 def chart(workspace: Workspace, file: Path) -> None:
-    """Draw the forecast beside the target, and how right it was, into a .png or .svg FILE."""
-    from orchestration.lib.forecast_plots import draw_forecast
+    """Draw the forecast beside the target, and how right it was, into a .png, .svg or .html FILE."""
+    from orchestration.lib.forecast_plots import SUFFIXES, draw_forecast
+    from orchestration.lib.forecast_report import write_chart
+    from orchestration.lib.page_plots import check_file
+    from orchestration.lib.scorecard_settings import settings_of
 
+    check_file(file, SUFFIXES)
     with open_marts(workspace.require()) as con:
         if _newest(con) is None:
             raise UserError(_NONE)
-        draw_forecast(con, file)
+        if file.suffix.lower() == ".html":
+            write_chart(con, file, currency=settings_of(workspace).currency)
+        else:
+            draw_forecast(con, file)
+    click.echo(f"written: {file}")
+
+
+@forecast.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--period", metavar="PERIOD", help="What the page is about, e.g. 2026-Q3. Default: the present quarter.")
+@click.pass_obj
+def report(workspace: Workspace, file: Path, period: str | None) -> None:
+    """Write the page for the revenue meeting: one .html FILE that needs nothing else."""
+    from orchestration.lib.forecast_report import write_report
+    from orchestration.lib.scorecard_settings import settings_of
+
+    with open_marts(workspace.require()) as con:
+        write_report(con, file, currency=settings_of(workspace).currency, period=period)
     click.echo(f"written: {file}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -39,6 +40,8 @@ pipeline.add_command(risks)
 @click.option("--owner", help="Deals of this user only: the id.")
 @click.option("--team", help="Deals of this team only.")
 @click.option("--product", help="Deals of this product only.")
+@click.option("--region", help="Deals with accounts of this region only.")
+@click.option("--segment", help="Deals with accounts of this segment only (forecast.segment_by in scorecard.yml).")
 @click.option("--deals", is_flag=True, help="List every deal that changed.")
 @click.pass_obj
 def changes(
@@ -61,8 +64,7 @@ def changes(
     months = None
     if period is not None:
         months = changes_of_pipeline.parse_period(period, settings_of(workspace).forecast.fiscal_year_start_month)
-    columns = {"owner": "owner_id", "team": "team", "product": "product"}
-    wanted = tuple((columns[name], value) for name, value in filters.items() if value is not None)
+    wanted = tuple((changes_of_pipeline.GROUPS[name][0], value) for name, value in filters.items() if value is not None)
     with _between(workspace, start, end) as (con, comparison):
         chosen = Chosen(comparison, months, wanted)
         moments = rows(
@@ -89,6 +91,56 @@ def changes(
         out.print(_by_group(divided, by))
     if deals:
         out.print(_listed(listed))
+
+
+@pipeline.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--from", "start", default="7-days", show_default=True, metavar="MOMENT", help="As of pipeline changes.")
+@click.option("--to", "end", metavar="MOMENT", help="An ISO moment (UTC). Default: the last refresh's.")
+@click.option("--by", type=click.Choice([*GROUPS]), help="A waterfall for each of them, the largest ones.")
+@click.option("--period", metavar="PERIOD", help="Deals promised for 2026-07, 2026-Q3 or 2026 only; fiscal ones.")
+@click.pass_obj
+def chart(workspace: Workspace, file: Path, start: str, end: str | None, by: str | None, period: str | None) -> None:
+    """Draw how the open pipeline came from one moment to another into a .png, .svg or .html FILE."""
+    from orchestration.lib import pipeline_plots
+    from orchestration.lib.forecast_plots import SUFFIXES
+    from orchestration.lib.forecast_report import write_waterfall
+    from orchestration.lib.page_plots import check_file
+    from orchestration.lib.scorecard_settings import settings_of
+
+    check_file(file, SUFFIXES)
+    settings = settings_of(workspace.require())
+    months = None
+    if period is not None:
+        months = changes_of_pipeline.parse_period(period, settings.forecast.fiscal_year_start_month)
+    with _between(workspace, start, end) as (con, comparison):
+        chosen = Chosen(comparison, months)
+        moments = rows(
+            con, "select distinct start_at, end_at from marts.pipeline_changes where comparison = ?", [comparison]
+        )
+        whole = changes_of_pipeline.waterfall(con, chosen)
+        divided = changes_of_pipeline.waterfall(con, chosen, by=by) if by else []
+    if not whole:
+        raise UserError("no deal was open at either moment, or closed between them: there is nothing to draw")
+    if not changes_of_pipeline.check_sum([*whole, *divided]):
+        raise AssertionError("the start and the changes of the pipeline do not add up to its end")
+    promised = f"promised for {period}" if period else ""
+    if file.suffix.lower() == ".html":
+        write_waterfall(
+            whole,
+            divided,
+            file,
+            by=by,
+            currency=settings.currency,
+            chosen=f"of deals {promised}" if promised else "",
+            **moments[0],
+        )
+    else:
+        title = (
+            f"Open pipeline from {moments[0]['start_at']:%Y-%m-%d %H:%M} to {moments[0]['end_at']:%Y-%m-%d %H:%M} UTC"
+        )
+        pipeline_plots.draw_changes(divided or whole, file, title=f"{title}, {promised}" if promised else title)
+    click.echo(f"written: {file}")
 
 
 @contextmanager

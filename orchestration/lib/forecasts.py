@@ -33,7 +33,9 @@ BACKTESTS = "scoring/forecast_backtests"
 METHOD_VERSION = 1
 """Raised when `ml.forecast` would say something else of the same deals."""
 
-DIMENSIONS = ("owner", "team", "product")
+#: The first sets the sum of new business. Region and segment are the account's as of the moment.
+DIMENSIONS = ("owner", "team", "product", "region", "segment")
+RUN_RATE_DAYS = 90
 HORIZONS_DAYS = (30, 90)
 BACKTEST_EVERY = timedelta(days=28)
 #: Won in the period so far, from deals that are open, from deals that nobody has opened yet, and their sum.
@@ -106,9 +108,10 @@ class Deals:
 
     Attributes
     ----------
-    categories : of the open deals as of the refresh: opportunity_id, owner, team, product, amount, expected_close_date,
+    categories : of the open deals as of the refresh: opportunity_id, owner, team, product, region, segment, amount, expected_close_date,
         forecast_category, stage_win_rate.
     fingerprint : equal deals have an equal one.
+    also_lacking : what the sources do not say of regions and segments, as sentences.
     """
 
     as_of_at: datetime
@@ -116,6 +119,7 @@ class Deals:
     open_deals: pd.DataFrame
     fingerprint: str
     won_count: int
+    also_lacking: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,8 @@ def read_deals(workspace: Workspace) -> Deals:
             """
             select
                 history.opportunity_id as deal_id,
-                history.valid_from as known_from,
+                -- A deal whose account came into another region or segment is known anew.
+                greatest(history.valid_from, account_groups.valid_from) as known_from,
                 history.status,
                 history.opened_at,
                 history.closed_at,
@@ -159,11 +164,16 @@ def read_deals(workspace: Workspace) -> Deals:
                 history.owner_id as owner,
                 users.team,
                 history.product,
+                nullif(account_groups.region, '(none)') as region,
+                nullif(account_groups.segment, '(none)') as segment,
                 false as is_deleted
             from intermediate.int_deals__history as history
+            inner join intermediate.int_accounts__groups as account_groups
+                on coalesce(history.account_id, '(none)') = account_groups.account_id
+                and history.valid_from < account_groups.valid_to and account_groups.valid_from < history.valid_to
             left join staging.stg_crm__users as users on history.owner_id = users.user_id
             where history.status = 'open' or history.closed_at is not null
-            order by history.opportunity_id, history.valid_from
+            order by history.opportunity_id, known_from
             """
         ).df()
         # A deal whose last row has ended was deleted then.
@@ -178,6 +188,13 @@ def read_deals(workspace: Workspace) -> Deals:
             stage
             for (stage,) in con.execute("select stage from intermediate.int_deals__stages order by stage_no").fetchall()
         ]
+        has_regions, has_segments, changed_at = con.execute(
+            """
+            select coalesce(bool_or(region <> '(none)'), false), coalesce(bool_or(segment <> '(none)'), false),
+                min(case when valid_from > timestamp '1901-01-01' then valid_from end)
+            from intermediate.int_accounts__groups
+            """
+        ).fetchall()[0]
         open_deals = con.execute(
             """
             select
@@ -185,16 +202,22 @@ def read_deals(workspace: Workspace) -> Deals:
                 coalesce(deals.owner_id, '(none)') as owner,
                 coalesce(users.team, '(none)') as team,
                 coalesce(deals.product, '(none)') as product,
+                account_groups.region,
+                account_groups.segment,
                 coalesce(deals.amount, 0) as amount,
                 deals.expected_close_date,
                 lower(trim(deals.forecast_category)) as forecast_category,
                 coalesce(rates.win_rate, 0) as stage_win_rate
             from intermediate.int_deals as deals
+            inner join intermediate.int_accounts__groups as account_groups
+                on coalesce(deals.account_id, '(none)') = account_groups.account_id
+                and account_groups.valid_from <= $as_of and account_groups.valid_to > $as_of
             left join intermediate.int_stage_win_rates as rates on deals.stage = rates.stage
             left join staging.stg_crm__users as users on deals.owner_id = users.user_id
             where deals.status = 'open'
             order by deals.opportunity_id
-            """
+            """,
+            {"as_of": as_of_at},
         ).df()
     won_count = int(versions.loc[versions["status"] == "won", "deal_id"].nunique())
     if not won_count:
@@ -207,8 +230,18 @@ def read_deals(workspace: Workspace) -> Deals:
         versions = pd.concat([versions, last.assign(is_deleted=True)], ignore_index=True)
     # What no deal has is not known, instead of known to be nothing.
     empty = [n for n in ("stage", "amount_cents", "expected_close_date") if versions[n].isna().all()]
-    history = DealHistory.from_versions(versions.drop(columns=empty), stages=stages, groups=("team", "product"))
-    return Deals(as_of_at, history, open_deals, fingerprint, won_count)
+    history = DealHistory.from_versions(versions.drop(columns=empty), stages=stages, groups=DIMENSIONS[1:])
+    lacking = group_history_lacking(has_regions, has_segments, changed_at)
+    return Deals(as_of_at, history, open_deals, fingerprint, won_count, lacking)
+
+
+def group_history_lacking(has_regions: bool, has_segments: bool, changed_at: datetime | None) -> tuple[str, ...]:
+    """What is not known of regions and segments at past moments, as sentences; changed_at: of the first change, None = none."""
+    if not (has_regions or has_segments):
+        return ("no regions and no segments of accounts",)
+    names = " and ".join(name for name, has in (("regions", has_regions), ("segments", has_segments)) if has)
+    since = f"before {changed_at:%Y-%m-%d}" if changed_at else "at any earlier moment"
+    return (f"no record of {names} of accounts {since}: they count as those that were first seen",)
 
 
 def make_forecast(
@@ -238,7 +271,7 @@ def make_forecast(
     import pandas as pd
 
     from ml.forecast.backtest import calibrate
-    from ml.forecast.baselines import baseline_points, run_rate_to_come
+    from ml.forecast.baselines import baseline_points
     from ml.forecast.hazard import deal_forecasts
     from ml.forecast.totals import fit_forecast, simulate
 
@@ -270,14 +303,15 @@ def make_forecast(
         frame[name] = (frame[name] / 100).round(2)
     frame = frame.rename(columns={"mean": "mean_amount"}).assign(method="forecast")
     won = frame[frame["part"] == "won"].drop_duplicates(["dimension", "label", "period_label"])
-    going_on = run_rate_to_come(deals.history, as_of_at, periods, DIMENSIONS)
-    frame = pd.concat([frame, _by_hand(deals.open_deals, won, periods), _run_rate(going_on, won)], ignore_index=True)
+    frame = pd.concat(
+        [frame, _by_hand(deals.open_deals, won, periods), _run_rate(deals.history, as_of_at, won)], ignore_index=True
+    )
 
     # Whatever would make another forecast of the same moment makes another name.
     tested = landed_documents(workspace, BACKTESTS)
     made_from = (deals.fingerprint, METHOD_VERSION, settings.model_dump_json(), seed, tested[-1].name if tested else "")
     forecast_id = f"{as_of_at:%Y%m%dT%H%M%S}-{hashlib.sha256(repr(made_from).encode()).hexdigest()[:8]}"
-    lacking = deals.history.lacking()
+    lacking = [*deals.history.lacking(), *deals.also_lacking]
     frame = frame.assign(
         forecast_id=forecast_id,
         as_of_at=as_of_at,
@@ -336,7 +370,7 @@ def make_backtest(
             deals.history,
             [datetime.combine(origin, datetime.min.time()) for origin in usable],
             HORIZONS_DAYS,
-            dimensions=("owner",),
+            dimensions=DIMENSIONS,
             fiscal_start_month=settings.fiscal_year_start_month,
             seed=seed,
         )
@@ -551,12 +585,27 @@ def _by_hand(open_deals: pd.DataFrame, won: pd.DataFrame, periods: pd.DataFrame)
     return pd.concat(frames, ignore_index=True)
 
 
-def _run_rate(to_come: pd.DataFrame, won: pd.DataFrame) -> pd.DataFrame:
-    """What the last days bring if they come again: won so far and `ml.forecast.baselines.run_rate_to_come`."""
-    keys = ["dimension", "label", "period_label", "period_type", "period_start", "period_end"]
-    frame = won[[*keys, "mean_amount"]].merge(to_come, on=["dimension", "label", "period_label"], how="left")
-    frame = frame[frame["period_label"].isin(set(to_come["period_label"]))]
-    frame["mean_amount"] = (frame["mean_amount"] + frame.pop("amount_cents").fillna(0) / 100).round(2)
+def _run_rate(history: DealHistory, as_of_at: datetime, won: pd.DataFrame) -> pd.DataFrame:
+    """Won so far, and on every day that remains as much as on a day of the last `RUN_RATE_DAYS`; no rows where the record is shorter."""
+    import pandas as pd
+
+    from ml.forecast.baselines import won_lately
+    from ml.forecast.history import day
+    from ml.forecast.new_business import group_labels
+
+    rates = []
+    for name in DIMENSIONS:
+        lately = won_lately(history, day(as_of_at), RUN_RATE_DAYS, name)
+        if lately is None:
+            return won.iloc[:0].assign(method="run_rate")
+        per_day = lately / 100 / RUN_RATE_DAYS
+        rates.append(pd.DataFrame({"dimension": name, "label": group_labels(history, name), "per_day": per_day}))
+    rates.append(pd.DataFrame({"dimension": ["all"], "label": ["all"], "per_day": [rates[0]["per_day"].sum()]}))
+    keys = ["dimension", "label", "period_label", "period_type", "period_start", "period_end", "mean_amount"]
+    frame = won[keys].merge(pd.concat(rates, ignore_index=True), on=["dimension", "label"], how="left")
+    begin = frame["period_start"].where(frame["period_start"] > as_of_at, pd.Timestamp(as_of_at))
+    days = (frame["period_end"] - begin).dt.total_seconds() / 86_400
+    frame["mean_amount"] = (frame["mean_amount"] + frame.pop("per_day") * days).round(2)
     return frame.assign(method="run_rate", part="total")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestration.lib.card_store import StoredCard
+from orchestration.lib.pages import template
 from orchestration.lib.version_texts import (
     CALIBRATION_WORDS,
     LEAK_WORDS,
@@ -50,9 +51,6 @@ from orchestration.lib.version_texts import (
 if TYPE_CHECKING:
     from ml.card import Card, CardBand
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
-
-
 #: Changes against the parent that are listed; the count says how many there are.
 CHANGES_SHOWN = 15
 
@@ -77,16 +75,7 @@ def model_card_html(stored: StoredCard, *, history: Sequence[StoredCard]) -> str
     ValueError
         The stored card is of a format that `ml.card.Card.from_document` does not read.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,  # names, labels and notes come from people
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("model_card.html.j2").render(_page(stored, history)) + "\n"
+    return template("model_card.html.j2").render(_page(stored, history)) + "\n"
 
 
 def _page(stored: StoredCard, history: Sequence[StoredCard]) -> dict[str, Any]:

@@ -1,39 +1,24 @@
 """The plots of a model card, each as one piece of SVG that is put into the page.
 
-Belongs here: how a plot looks. Does not: where its figures come from and what is said about them (`model_card`).
+Belongs here: what a plot shows and how. Does not: where its figures come from and what is said about them (`model_card`); what all
+plots have in common (`page_plots`).
 Colours are names: the page's style sheet says what they are in light and dark. Text stays text, so that it can be read
 aloud, searched and printed; the same figures give the same bytes.
 """
 
 from __future__ import annotations
 
-import html
-import io
 import math
-import re
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
+
+from orchestration.lib.page_plots import COLOURS, FONT_SIZE, bare, percent_axis, svg_for_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-#: What is drawn in matplotlib -> the style sheet's name. The values only have to differ from each other.
-COLOURS = {
-    "ink": "#010101",
-    "grid": "#020202",
-    "card": "#030303",
-    "other": "#040404",
-    "paper": "#050505",
-    "share-1": "#060606",
-    "share-2": "#070707",
-    "share-3": "#080808",
-    "share-4": "#090909",
-    "share-5": "#0a0a0a",
-}
 
 #: Upper limits (per cent of data) of the first four colours of a weight.
 SHARE_LIMITS = (20.0, 40.0, 60.0, 80.0)
@@ -43,8 +28,6 @@ SEGMENT_MARKS = ("o", "s", "^", "v")
 
 #: Characters of a label that fit beside a plot; the table below the plots has all of it.
 LABEL_LENGTH = 20
-
-FONT_SIZE = 9.0
 
 #: Inches; the page scales the drawing.
 WEIGHTS_WIDTH = 4.4
@@ -129,10 +112,10 @@ def reliability_svg(bins: Sequence[ReliabilityBin], *, name: str, title: str, de
         lower.set_ylabel("deals")
         lower.set_xlabel("win probability, promised")
         for axes, sides in ((upper, "xy"), (lower, "x")):
-            _percent(axes, sides)
-            _bare(axes)
+            percent_axis(axes, sides)
+            bare(axes)
 
-    return _svg(draw, width=4.6, height=4.1, name=name, title=title, description=description)
+    return svg_for_page(draw, width=4.6, height=4.1, name=name, title=title, description=description)
 
 
 def gains_svg(
@@ -170,9 +153,9 @@ def gains_svg(
         axes.set_ylim(0, 102)
         axes.set_xlabel("best deals by points, % of all")
         axes.set_ylabel("% of the won deals among them")
-        _bare(axes)
+        bare(axes)
 
-    return _svg(draw, width=4.6, height=4.1, name=name, title=title, description=description)
+    return svg_for_page(draw, width=4.6, height=4.1, name=name, title=title, description=description)
 
 
 def probability_svg(
@@ -206,10 +189,10 @@ def probability_svg(
         axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("total points")
         axes.set_ylabel("win probability")
-        _percent(axes, "y")
-        _bare(axes)
+        percent_axis(axes, "y")
+        bare(axes)
 
-    return _svg(draw, width=4.6, height=3.4, name=name, title=title, description=description)
+    return svg_for_page(draw, width=4.6, height=3.4, name=name, title=title, description=description)
 
 
 def weights_svg(
@@ -267,13 +250,15 @@ def weights_svg(
         axes.set_yticks(range(len(bands)), [_shortened(band) for band in bands])
         axes.set_ylim(len(bands) - 0.45, -0.55)
         axes.set_xlim(*limits)
-        _bare(axes, grid="x")
+        bare(axes, grid="x")
         # Margins by hand: the axis lies at the same place in every plot, so that plots can be compared.
         figure.subplots_adjust(left=1.36 / WEIGHTS_WIDTH, right=1 - 0.2 / WEIGHTS_WIDTH, top=1, bottom=0.24 / height)
 
     rows = len(bands) * (1 + 0.45 * (segments - 1))
     height = 0.3 + 0.27 * rows
-    return _svg(draw, width=WEIGHTS_WIDTH, height=height, name=name, title=title, description=description, layout=None)
+    return svg_for_page(
+        draw, width=WEIGHTS_WIDTH, height=height, name=name, title=title, description=description, layout=None
+    )
 
 
 def differences_svg(rows: Sequence[tuple[str, Estimate]], *, unit: str, name: str, title: str, description: str) -> str:
@@ -293,9 +278,9 @@ def differences_svg(rows: Sequence[tuple[str, Estimate]], *, unit: str, name: st
         room = 0.08 * max(highest - lowest, 1e-3)
         axes.set_xlim(lowest - room, highest + room)
         axes.set_xlabel(f"{unit}; right of 0 the card is better")
-        _bare(axes, grid="x")
+        bare(axes, grid="x")
 
-    return _svg(draw, width=4.6, height=0.7 + 0.3 * len(rows), name=name, title=title, description=description)
+    return svg_for_page(draw, width=4.6, height=0.7 + 0.3 * len(rows), name=name, title=title, description=description)
 
 
 def series_svg(
@@ -336,9 +321,9 @@ def series_svg(
         axes.set_ylabel(unit)
         axes.margins(y=0.12)
         axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=FONT_SIZE)
-        _bare(axes, grid="y")
+        bare(axes, grid="y")
 
-    return _svg(draw, width=4.6, height=3.4, name=name, title=title, description=description)
+    return svg_for_page(draw, width=4.6, height=3.4, name=name, title=title, description=description)
 
 
 # --------------------------------------------------------------------------- drawing
@@ -349,98 +334,6 @@ def _whisker(axes: Axes, x: float, estimate: Estimate, *, colour: str) -> None:
         axes.plot([x, x], [estimate.low, estimate.high], color=colour, linewidth=1.6, solid_capstyle="butt")
 
 
-def _percent(axes: Axes, sides: str) -> None:
-    for side in sides:
-        getattr(axes, f"{side}axis").set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-
-
-def _bare(axes: Axes, grid: str = "both") -> None:
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(COLOURS["grid"])
-    axes.tick_params(length=0)
-    axes.grid(visible=True, axis=grid, color=COLOURS["grid"], linewidth=0.7)  # type: ignore[arg-type]
-    axes.set_axisbelow(True)
-
-
 def _shortened(label: str) -> str:
     text = " ".join(label.split())
     return text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1].rstrip() + "\u2026"
-
-
-def _svg(
-    draw: Callable[[Figure], None],
-    *,
-    width: float,
-    height: float,
-    name: str,
-    title: str,
-    description: str,
-    layout: Literal["constrained"] | None = "constrained",
-) -> str:
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    settings: Any = {
-        "svg.fonttype": "none",  # text, not outlines
-        "svg.hashsalt": "model card",  # ids by content: the same card, the same bytes
-        "text.parse_math": False,  # a "$" in a label is a dollar
-        "font.size": FONT_SIZE,
-        "font.family": ["DejaVu Sans"],  # comes with matplotlib: the layout is the same on every machine
-        "text.color": COLOURS["ink"],
-        "axes.labelcolor": COLOURS["ink"],
-        "axes.edgecolor": COLOURS["grid"],
-        "xtick.color": COLOURS["ink"],
-        "ytick.color": COLOURS["ink"],
-        "axes.facecolor": "none",
-        "axes.unicode_minus": True,
-        "path.simplify": False,
-    }
-    out = io.StringIO()
-    # The style of the machine (a matplotlibrc of somebody) must not reach the page.
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(settings)
-        # A label in a script that the font lacks is measured wrongly and still shown right: the reader's font has it.
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure = Figure(figsize=(width, height), layout=layout, facecolor="none")
-        draw(figure)
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return _for_page(out.getvalue(), name=name, title=title, description=description)
-
-
-def _for_page(drawn: str, *, name: str, title: str, description: str) -> str:
-    """The drawing as part of a page: no header, no foreign names, ids and colours of its own, a text for those who do
-    not see it.
-    """
-    start = drawn.index("<svg")
-    text = re.sub(r"<!--.*?-->\s*", "", drawn[start:], flags=re.DOTALL)
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", text, count=1, flags=re.DOTALL)
-    box = re.search(r'viewBox="([^"]+)"', text)
-    assert box is not None  # matplotlib always writes one
-    drawing = text[text.index(">") + 1 :]
-    used = set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', drawing))
-    used_ids = {left or right for left, right in used}
-    # Only inside tags: labels of people are text between them, and stay as they are.
-    body = re.sub(r"<[^>]*>", lambda tag: _tag_for_page(tag[0], name, used_ids), drawing)
-    body = re.sub(r"\n\s*", "\n", body)
-    return (
-        f'<svg viewBox="{box[1]}" role="img" aria-labelledby="{name}-title {name}-desc">'
-        f'<title id="{name}-title">{html.escape(title)}</title>'
-        f'<desc id="{name}-desc">{html.escape(description)}</desc>{body}'
-    ).strip()
-
-
-def _tag_for_page(tag: str, name: str, used_ids: set[str]) -> str:
-    tag = tag.replace("xlink:href=", "href=")
-    tag = re.sub(r'\s+id="([^"]*)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used_ids else "", tag)
-    tag = tag.replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
-    # Fonts are the page's; sizes are in the drawing's units. A hundredth of a unit is not seen.
-    tag = re.sub(r"font-family: [^;\"]*;?\s*", "", tag)
-    tag = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", tag)
-    tag = re.sub(r"-?\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), tag)
-    tag = tag.replace('transform="rotate(-0 ', 'transform="rotate(0 ')
-    for colour, drawn_as in COLOURS.items():
-        tag = tag.replace(drawn_as, f"var(--plot-{colour})")
-    return re.sub(r"\s*\n\s*", " ", tag)

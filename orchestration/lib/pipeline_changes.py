@@ -42,6 +42,8 @@ GROUPS = {
     "owner": ("owner_id", "owner_name"),
     "team": ("team", "team"),
     "product": ("product", "product"),
+    "region": ("region", "region"),
+    "segment": ("segment", "segment"),
     "month": ("close_month", "strftime(close_month, '%Y-%m')"),
 }
 NO_GROUP = "(none)"

@@ -626,6 +626,8 @@ class Forecast(_Strict):
 
     months: Annotated[StrictInt, Field(ge=1, le=36)] = 6
     fiscal_year_start_month: Annotated[StrictInt, Field(ge=1, le=12)] = 1
+    # A category of the account; empty: what `segments.by` of the weights is made of.
+    segment_by: StrictStr | None = None
 
 
 class Pipeline(_Strict):
@@ -770,6 +772,9 @@ def read_scorecard_settings(path: Path, signals: Iterable[str]) -> ScorecardSett
     problem = _segments_problem(settings)
     if problem:
         problems.append(f"{path}:{line_of(lines, ('segments', 'by'))}: segments.by: {problem}")
+    problem = _forecast_problem(settings)
+    if problem:
+        problems.append(f"{path}:{line_of(lines, ('forecast', 'segment_by'))}: forecast.segment_by: {problem}")
     if settings.handoff.action is not None and settings.handoff.action not in settings.matrix.next_actions:
         problems.append(
             f"{path}:{line_of(lines, ('handoff', 'action'))}: handoff.action: no cell of the matrix has this action"
@@ -783,6 +788,24 @@ def read_scorecard_settings(path: Path, signals: Iterable[str]) -> ScorecardSett
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def forecast_segment_by(settings: ScorecardSettings) -> str | None:
+    """The account's attribute that forecasts and changes of the pipeline are divided by: a category or `custom.<column>`; None = none."""
+    by = settings.forecast.segment_by
+    if by is None and settings.segments.by is not None:
+        by = settings.criteria[settings.segments.by].attribute
+    return by
+
+
+def _forecast_problem(settings: ScorecardSettings) -> str | None:
+    by = settings.forecast.segment_by
+    if by is None or by in CATEGORY_ATTRIBUTES or (by.startswith("custom.") and by != "custom."):
+        return None
+    return (
+        "not a category of an account; a column of your own is called custom.<column>"
+        f"{_suggestion(by, CATEGORY_ATTRIBUTES)} (value: {by!r})"
+    )
 
 
 def _segments_problem(settings: ScorecardSettings) -> str | None:

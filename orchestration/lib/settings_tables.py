@@ -19,7 +19,7 @@ import duckdb
 
 from orchestration.lib.bot_agents import known_bot_agents
 from orchestration.lib.card_store import StoredCard
-from orchestration.lib.scorecard_settings import CELLS, ScorecardSettings, criterion_key
+from orchestration.lib.scorecard_settings import CELLS, ScorecardSettings, criterion_key, forecast_segment_by
 from orchestration.lib.warehouse import transaction
 
 #: Without a window touchpoints of a hundred years count; without a cap, more than anybody can do.
@@ -103,6 +103,7 @@ _TABLES = {
     "campaign_rules": "influence_days integer",
     "campaign_sources": "campaign_type varchar, lead_source varchar",
     "pipeline_comparisons": "comparison varchar, start_at timestamp, end_at timestamp",
+    "account_groups": "segment_by varchar",
     "pipeline_stages": "stage varchar, stage_no integer",
     "target_periods": "period_type varchar, period_start date, period_end date, period_label varchar",
     "deal_risk_rules": "overdue_days integer, silent_days integer, people_days integer, least_people integer, pushes integer, "
@@ -220,6 +221,7 @@ def _add_rules(rows: _Rows, settings: ScorecardSettings, as_of_at: datetime) -> 
         (name, start_at, as_of_at)
         for name, start_at in comparison_starts(as_of_at, settings.forecast.fiscal_year_start_month).items()
     ]
+    rows["account_groups"] = [(forecast_segment_by(settings),)]
     rows["pipeline_stages"] = [(stage, number) for number, stage in enumerate(settings.pipeline.stages, start=1)]
     rows["target_periods"] = fiscal_periods(as_of_at.date(), settings.forecast.fiscal_year_start_month)
     risks = settings.deal_risks

@@ -93,7 +93,7 @@ def test_forecast__parts_and_owners_are_of_the_same_scenarios(workspace: Workspa
             "where method = 'forecast' and part = 'total' and period_type = 'quarter' group by dimension",
         )
     )
-    for dimension in ("owner", "team", "product"):
+    for dimension in ("owner", "team", "product", "region", "segment"):
         assert float(sums[dimension]) == pytest.approx(float(sums["all"]), rel=1e-4)
     high = dict(
         rows(
@@ -124,6 +124,39 @@ def test_forecast__counts_what_is_won_already_and_what_people_say(workspace: Wor
         "select mean_amount from marts.forecast_snapshots where method = 'commit' and dimension = 'all' and period_label = '2026-07'",
     )
     assert committed == said > 0
+
+
+def test_forecast__by_region_is_of_the_accounts_regions_and_beside_the_run_rate(
+    workspace: Workspace, made: MadeForecast
+) -> None:
+    won = rows(
+        workspace,
+        "select places.region, sum(deals.amount) from intermediate.int_deals as deals "
+        "inner join intermediate.int_accounts__groups as places on deals.account_id = places.account_id and places.valid_to > '2026-06-30' "
+        "where deals.status = 'won' and deals.closed_at >= '2026-04-01' group by all order by all",
+    )
+    assert len(won) == 4
+    assert won == rows(
+        workspace,
+        "select label, p50 from marts.forecast_snapshots where part = 'won' and dimension = 'region' and period_label = '2026-Q2' "
+        "and p50 > 0 order by all",
+    )
+    ((lately, as_of),) = rows(
+        workspace,
+        "select sum(amount), max(as_of_at) from intermediate.int_deals, settings.refresh "
+        "where status = 'won' and closed_at > as_of_at - interval 90 day",
+    )
+    assert as_of.date() == date(2026, 6, 30)
+    run_rate = rows(
+        workspace,
+        "select dimension, sum(mean_amount) from marts.forecast_snapshots where method = 'run_rate' and period_label = '2026-07' group by all",
+    )
+    assert len(run_rate) == 6
+    assert [float(amount) for _, amount in run_rate] == pytest.approx([float(lately) * 31 / 90] * 6, abs=0.2)
+    assert rows(
+        workspace,
+        "select sum(run_rate_amount) > 0 from marts.pipeline_forecast where period_label = '2026-07'",
+    ) == [(True,)]
 
 
 def test_deal_forecasts__every_open_deal_has_chances_that_fit_together(

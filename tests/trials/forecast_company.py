@@ -171,7 +171,9 @@ def calibration_slope(promised: np.ndarray, won: np.ndarray) -> tuple[float, flo
 def size() -> None:
     """A million deals with two hundred thousand open: seconds and memory of a forecast of 24 periods by 500 owners."""
     made = company(1, weeks=182, deals_per_week=5_500, owners=500, stuck=0.16)
-    history = made.history()
+    deal = made.versions["deal_id"]
+    groups = {"product": deal % 6, "region": deal // 7 % 12, "segment": deal // 11 % 8}
+    history = DealHistory.from_versions(made.versions.assign(**groups), stages=STAGES, groups=["team", *groups])
     as_of = FIRST_DAY + pd.Timedelta(days=182 * 7)
     print(
         f"{len(history.deal_ids):,} deals, {len(history.deal):,} versions, {len(history.open_as_of(day(as_of))):,} open",
@@ -186,7 +188,7 @@ def size() -> None:
 
     model = fit_forecast(history, as_of)
     done(f"fit, {model.deal.counts}")
-    totals = simulate(model, history, month_periods(as_of, 24), dimensions=("owner", "team"), scenarios=1000)
+    totals = simulate(model, history, month_periods(as_of, 24), dimensions=("owner", "team", *groups), scenarios=1000)
     done("1,000 scenarios")
     done(f"{len(totals.quantiles()):,} rows of quantiles")
     done(f"{len(deal_forecasts(model.deal, history, as_of)):,} deals")

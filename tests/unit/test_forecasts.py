@@ -13,7 +13,7 @@ import pytest
 from ml.forecast.history import DealHistory
 from orchestration.lib.errors import UserError
 from orchestration.lib.forecast_plots import draw_forecast
-from orchestration.lib.forecasts import Deals, make_backtest, make_forecast
+from orchestration.lib.forecasts import DIMENSIONS, Deals, group_history_lacking, make_backtest, make_forecast
 from orchestration.lib.scorecard_settings import Forecast
 from orchestration.lib.workspace import Workspace
 
@@ -24,18 +24,20 @@ def version(deal: str, known_from: datetime, status: str, opened_at: datetime) -
     closed_at = known_from if status != "open" else pd.NaT
     return {
         "deal_id": deal, "known_from": known_from, "status": status, "opened_at": opened_at, "closed_at": closed_at,
-        "amount_cents": 100_00.0, "owner": "o", "team": "t", "product": "p",
+        "amount_cents": 100_00.0, "owner": "o", "team": "t", "product": "p", "region": "r", "segment": None,
     }  # fmt: skip
 
 
 def deals_of(*versions: dict[str, Any]) -> Deals:
     """Deals of which none is open."""
-    history = DealHistory.from_versions(pd.DataFrame(versions), groups=("team", "product"))
+    history = DealHistory.from_versions(pd.DataFrame(versions), groups=DIMENSIONS[1:])
     columns = [
         "opportunity_id",
         "owner",
         "team",
         "product",
+        "region",
+        "segment",
         "amount",
         "expected_close_date",
         "forecast_category",
@@ -66,6 +68,22 @@ def test_forecast__without_an_open_deal_is_of_those_to_come(tmp_path: Path) -> N
         (landed["dimension"] == "all") & (landed["period_label"] == "2026-Q2") & (landed["method"] == "forecast")
     ]
     assert float(quarter.loc[quarter["part"] == "won", "p50"].iloc[0]) == 200.0
+    # One deal of 100 was won in the 90 days up to June 30: that of May 1; April 1 is the day before them.
+    rate = landed[(landed["method"] == "run_rate") & (landed["period_label"] == "2026-Q3")]
+    per_quarter = {(row.dimension, row.label): float(row.mean_amount) for row in rate.itertuples()}
+    assert {key for key, amount in per_quarter.items() if amount} == {
+        ("all", "all"), ("owner", "o"), ("team", "t"), ("product", "p"), ("region", "r"), ("segment", "(none)"),
+    }  # fmt: skip
+    assert set(per_quarter.values()) == {0.0, round(100 / 90 * 92, 2)}
+
+
+def test_lacking__says_since_when_regions_and_segments_are_on_record() -> None:
+    assert group_history_lacking(False, False, None) == ("no regions and no segments of accounts",)
+    assert "regions of accounts at any earlier moment" in group_history_lacking(True, False, None)[0]
+    assert (
+        "regions and segments of accounts before 2026-03-01"
+        in group_history_lacking(True, True, datetime(2026, 3, 1))[0]
+    )
 
 
 def test_chart__of_another_kind_or_into_no_folder_is_refused(tmp_path: Path) -> None:

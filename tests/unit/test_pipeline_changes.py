@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import duckdb
@@ -27,6 +28,12 @@ from orchestration.lib.workspace import Workspace
 MODELS = ("int_deals__stages", "pipeline_changes")
 STAGES = ["first", "middle", "last"]
 START = datetime(2026, 1, 1)
+BEGINNING = datetime(1900, 1, 1)
+#: Account -> its regions and from which day on.
+REGIONS: dict[str, list[tuple[int | None, str]]] = {
+    "acme": [(None, "north"), (20, "south"), (40, "north")],
+    "bolt": [(None, "south")],
+}
 END_OF_TIME = datetime(9999, 12, 31)
 HISTORY = (
     "opportunity_id varchar, valid_from timestamp, valid_to timestamp, account_id varchar, owner_id varchar, product varchar, "
@@ -56,12 +63,20 @@ class World:
             create table intermediate.int_deals (opportunity_id varchar, status varchar);
             create table staging.stg_crm__users (user_id varchar, user_name varchar, team varchar, region varchar);
             insert into staging.stg_crm__users values ('ada', 'Ada', 'north', 'DE'), ('bo', 'Bo', 'north', 'DE'), ('cy', 'Cy', 'south', 'IT');
+            create table intermediate.int_accounts__groups
+                (account_id varchar, region varchar, segment varchar, valid_from timestamp, valid_to timestamp);
             create table settings.pipeline_comparisons (comparison varchar, start_at timestamp, end_at timestamp);
             create table settings.pipeline_stages (stage varchar, stage_no integer);
             """
         )
         for number, stage in enumerate(stages, start=1):
             self.con.execute("insert into settings.pipeline_stages values (?, ?)", [stage, number])
+        spans = [("(none)", "(none)", "(none)", BEGINNING, END_OF_TIME)]
+        for account, regions in REGIONS.items():
+            for (day, region), (until, _) in pairwise([*regions, (None, "")]):
+                span = (BEGINNING if day is None else at(day), END_OF_TIME if until is None else at(until))
+                spans.append((account, region, f"segment of {account}", *span))
+        self.con.executemany("insert into intermediate.int_accounts__groups values (?, ?, ?, ?, ?)", spans)
         self.models = models
 
     def of(self, history: list[Row], moments: list[tuple[datetime, datetime]]) -> None:
@@ -117,6 +132,12 @@ state = st.fixed_dictionaries(
     }
 )
 deal = st.lists(st.tuples(st.integers(0, 60), state), min_size=1, max_size=5, unique_by=lambda version: version[0])
+#: The same with an account, which may have moved to another region meanwhile.
+deal_of_account = st.builds(
+    lambda versions, account: [(day, {**values, "account_id": account}) for day, values in versions],
+    deal,
+    st.sampled_from(["acme", "bolt", None]),
+)
 
 
 def history_of(deals: list[list[tuple[int, Row]]]) -> list[Row]:
@@ -199,7 +220,9 @@ def test_pipeline_changes__in_sql_are_those_in_python(
 
 
 @settings(max_examples=40, deadline=None)
-@given(deals=st.lists(deal, min_size=1, max_size=6), days=st.tuples(st.integers(-1, 62), st.integers(-1, 62)))
+@given(
+    deals=st.lists(deal_of_account, min_size=1, max_size=6), days=st.tuples(st.integers(-1, 62), st.integers(-1, 62))
+)
 def test_pipeline_changes__lead_from_the_pipeline_then_to_the_pipeline_now_by_any_group(
     models: list[CompiledModel], deals: list[list[tuple[int, Row]]], days: tuple[int, int]
 ) -> None:
@@ -209,8 +232,8 @@ def test_pipeline_changes__lead_from_the_pipeline_then_to_the_pipeline_now_by_an
     world = World(models)
     try:
         world.of(history, [(start, end)])
-        names = {"owner": "owner_id", "product": "product", "month": "close_month"}
-        for by in (None, "owner", "team", "product", "month"):
+        names = {"owner": "owner_id", "product": "product", "region": "region", "month": "close_month"}
+        for by in (None, "owner", "team", "product", "region", "segment", "month"):
             steps = waterfall(world.con, Chosen("0"), by=by)
             assert check_sum(steps)
             if by in names:
@@ -222,7 +245,9 @@ def test_pipeline_changes__lead_from_the_pipeline_then_to_the_pipeline_now_by_an
                     ]
                     wanted: dict[str, tuple[int, Decimal]] = {}
                     for row in there:
-                        value = row["expected_close_date"] if by == "month" else row[names[by]]
+                        value = {**row, "close_month": row["expected_close_date"], "region": region_of(row, moment)}[
+                            names[by]
+                        ]
                         name = "(none)" if value is None else f"{value:%Y-%m}" if by == "month" else str(value)
                         count, amount = wanted.get(name, (0, Decimal(0)))
                         wanted[name] = (count + 1, amount + (row["amount"] or 0))
@@ -238,6 +263,11 @@ def test_pipeline_changes__lead_from_the_pipeline_then_to_the_pipeline_now_by_an
         assert buckets in (None, 1)
     finally:
         world.con.close()
+
+
+def region_of(row: Row, moment: datetime) -> str | None:
+    held = [region for day, region in REGIONS.get(row["account_id"], []) if day is None or at(day) <= moment]
+    return held[-1] if held else None
 
 
 def open_deal(name: str, first: float, last: float | None = None, **values: Any) -> Row:
@@ -269,6 +299,23 @@ def test_pipeline_changes__a_deal_that_moved_and_grew_leaves_the_old_owner_and_a
         ("arrived", 130),
         ("left", -100),
     ]
+
+
+def test_pipeline_changes__a_deal_whose_account_came_into_another_region_leaves_one_and_arrives_in_the_other(
+    world: World,
+) -> None:
+    world.of(
+        [open_deal("a", 0, account_id="acme"), open_deal("b", 0, account_id="bolt")], [(at(5), at(25)), (at(5), at(45))]
+    )
+    by_region = [(row["group"], row["step"], row["amount"]) for row in waterfall(world.con, Chosen("0"), by="region")]
+    assert by_region == [
+        ("north", "start", 100), ("north", "owner_moved", -100), ("north", "end", 0),
+        ("south", "start", 100), ("south", "owner_moved", 100), ("south", "end", 200),
+    ]  # fmt: skip
+    # There and back again is no change.
+    assert [(row["group"], row["step"], row["amount"]) for row in waterfall(world.con, Chosen("1"), by="region")] == [
+        ("north", "start", 100), ("north", "end", 100), ("south", "start", 100), ("south", "end", 100),
+    ]  # fmt: skip
 
 
 def test_pipeline_changes__a_deal_pushed_out_of_a_quarter_leaves_it(world: World) -> None:

@@ -172,6 +172,7 @@ def test_criterion__that_makes_no_sense_is_refused_with_the_reason(
     ("changes", "rule"),
     [
         ({"currency": "eur"}, "currency"),
+        ({"forecast": {"segment_by": "employees"}}, "forecast.segment_by: not a category of an account"),
         ({"segments": {"by": "region"}}, "not a criterion of this file (value: 'region')"),
         ({"segments": {"by": "employees"}}, "segments are made by a category, not by a number"),
         ({"holdout": {"share_pct": 10}}, "a holdout needs `since`"),

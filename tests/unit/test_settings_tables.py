@@ -18,7 +18,15 @@ from hypothesis import strategies as st
 
 from orchestration.lib import settings_tables
 from orchestration.lib.card_store import StoredCard
-from orchestration.lib.scorecard_settings import CELLS, DealRisks, Pipeline, ScorecardSettings, criterion_key
+from orchestration.lib.scorecard_settings import (
+    CELLS,
+    DealRisks,
+    Forecast,
+    Pipeline,
+    ScorecardSettings,
+    Segments,
+    criterion_key,
+)
 from orchestration.lib.settings_tables import (
     HIGHEST_MICRO,
     LOWEST_MICRO,
@@ -545,10 +553,23 @@ def test_pipeline_tables__hold_the_listed_stages_the_limits_of_risks_and_the_pas
     }
     write_settings(con, settings_with().model_copy(update=chosen), None, AS_OF)
     assert rows(con, "from settings.pipeline_stages order by 2") == [("Talk", 1), ("Offer", 2)]
+    assert rows(con, "from settings.account_groups") == [(None,)]
     assert rows(con, "from settings.deal_risk_rules") == [(0, 14, 90, 2, 2, 20, 50_000)]
     moments = [moment for (moment,) in rows(con, "from settings.deal_risk_moments order by 1")]
     assert moments == [datetime(2026, 6, 1), datetime(2026, 7, 1), datetime(2026, 8, 1), datetime(2026, 9, 1)]
     assert len(rows(con, "from settings.pipeline_comparisons where end_at = timestamp '2026-11-30 18:30'")) == 6
+
+
+def test_account_groups__are_by_the_forecasts_own_attribute_or_else_by_that_of_the_weights(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
+    base = settings_with(branch={"kind": "explicit", "attribute": "industry", "type": "category"})
+    weights = base.model_copy(update={"segments": Segments(by="branch")})
+    write_settings(con, weights, None, AS_OF)
+    assert rows(con, "from settings.account_groups") == [("industry",)]
+    own = weights.model_copy(update={"forecast": Forecast(segment_by="custom.tier")})
+    write_settings(con, own, None, AS_OF)
+    assert rows(con, "from settings.account_groups") == [("custom.tier",)]
 
 
 def test_pipeline_stages__have_one_place_each() -> None:

@@ -95,6 +95,7 @@ select
         coalesce(won_deals.won_amount, 0) + coalesce(open_deals.model_weighted_amount, 0) as decimal(18, 2)
     ) as expected_amount,
     cast(targets.target_amount - coalesce(won_deals.won_amount, 0) as decimal(18, 2)) as gap_amount,
+    said.run_rate_amount,
     said.forecast_low_amount,
     said.forecast_amount,
     said.forecast_high_amount,

@@ -12,6 +12,7 @@ history as (
         stage,
         closed_at,
         account_id,
+        coalesce(account_id, '(none)') as account_key,
         coalesce(owner_id, '(none)') as owner_id,
         coalesce(product, '(none)') as product,
         cast({{ dbt.date_trunc('month', 'expected_close_date') }} as date) as close_month,
@@ -21,6 +22,10 @@ history as (
         exchange_rate
     from {{ ref('int_deals__history') }}
     where valid_to > (select min(comparisons.start_at) from comparisons)
+),
+
+account_groups as (
+    select * from {{ ref('int_accounts__groups') }}
 ),
 
 first_known as (
@@ -35,18 +40,32 @@ first_known as (
 before as (
     select
         comparisons.comparison,
-        history.*
+        history.*,
+        account_groups.region,
+        account_groups.segment
     from comparisons
     inner join history on comparisons.start_at >= history.valid_from and comparisons.start_at < history.valid_to
+    inner join account_groups
+        on
+            history.account_key = account_groups.account_id
+            and comparisons.start_at >= account_groups.valid_from
+            and comparisons.start_at < account_groups.valid_to
     where history.status = 'open' or history.valid_to <= comparisons.end_at
 ),
 
 after as (
     select
         comparisons.comparison,
-        history.*
+        history.*,
+        account_groups.region,
+        account_groups.segment
     from comparisons
     inner join history on comparisons.end_at >= history.valid_from and comparisons.end_at < history.valid_to
+    inner join account_groups
+        on
+            history.account_key = account_groups.account_id
+            and comparisons.end_at >= account_groups.valid_from
+            and comparisons.end_at < account_groups.valid_to
     where history.status = 'open' or history.valid_from > comparisons.start_at
 ),
 
@@ -64,6 +83,10 @@ paired as (
         after.owner_id as owner_after,
         before.product as product_before,
         after.product as product_after,
+        before.region as region_before,
+        after.region as region_after,
+        before.segment as segment_before,
+        after.segment as segment_after,
         before.close_month as month_before,
         after.close_month as month_after,
         before.stage as stage_before,
@@ -106,6 +129,8 @@ compared as (
             when status_before = 'open' and status_after = 'open' and (
                 owner_before <> owner_after
                 or product_before <> product_after
+                or region_before <> region_after
+                or segment_before <> segment_after
                 or coalesce(account_before, '') <> coalesce(account_after, '')
             ) then 1 else 0
         end as is_moved,
@@ -154,6 +179,8 @@ sided as (
         case when status_before = 'open' then account_before else account_after end as account_id,
         case when status_before = 'open' then owner_before else owner_after end as owner_id,
         case when status_before = 'open' then product_before else product_after end as product,
+        case when status_before = 'open' then region_before else region_after end as region,
+        case when status_before = 'open' then segment_before else segment_after end as segment,
         case when status_before = 'open' then month_before else month_after end as close_month,
         stage_before, stage_after,
         case when status_before = 'open' then 1 else 0 end as start_count,
@@ -169,6 +196,8 @@ sided as (
         account_before as account_id,
         owner_before as owner_id,
         product_before as product,
+        region_before as region,
+        segment_before as segment,
         month_before as close_month,
         stage_before, stage_after,
         1 as start_count,
@@ -184,6 +213,8 @@ sided as (
         account_after as account_id,
         owner_after as owner_id,
         product_after as product,
+        region_after as region,
+        segment_after as segment,
         month_after as close_month,
         stage_before, stage_after,
         0 as start_count,
@@ -220,7 +251,8 @@ select
     sided.owner_id,
     coalesce(users.user_name, sided.owner_id) as owner_name,
     coalesce(users.team, '(none)') as team,
-    coalesce(users.region, '(none)') as region,
+    sided.region,
+    sided.segment,
     sided.product,
     sided.close_month,
     sided.stage_before,
