@@ -127,12 +127,21 @@ class _Prepared:
     def weekly(self, week: int, at: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
         """Probability of being won and of being lost in a week, of the spells at these positions, if open before."""
         model = self.model
-        eta = self.base[at] + self.fades[at] * np.float32(1.0 / (1.0 + week / FADE_WEEKS))
+        # Weeks that were one to the fit are one here.
+        fade = fade_by_lead()[np.searchsorted(LEAD_EDGES, week, side="right") + 1] if "lead" in model.edges else 1.0
+        eta = self.base[at] + self.fades[at] * np.float32(fade)
         for name, codes in _week_codes(model.edges, self.start, self.age, self.promised, self.calendar).items():
             eta += self.tables[name][codes(week, at)]
         odds = np.exp(np.minimum(eta, np.float32(30.0)))
         total = odds[:, 0] + odds[:, 1] + 1
         return odds[:, 0] / total, odds[:, 1] / total
+
+
+def fade_by_lead() -> np.ndarray:
+    """What is left of the fading part of an effect, by code of the weeks since the landmark: that of the middle of a band."""
+    first = np.concatenate([[0.0], LEAD_EDGES])
+    last = np.concatenate([LEAD_EDGES - 1, [LEAD_EDGES[-1] + WEEK]])
+    return np.concatenate([[1.0], 1.0 / (1.0 + (first + last) / 2 / FADE_WEEKS)])
 
 
 def _week_codes(
@@ -326,8 +335,7 @@ def _regress(
     columns = []
     fade = None
     if "lead" in cells.codes:
-        weeks = np.concatenate([[0.0, 0.0], LEAD_EDGES])
-        fade = 1.0 / (1.0 + weeks[cells.codes["lead"]] / FADE_WEEKS)
+        fade = fade_by_lead()[cells.codes["lead"]]
     for name, fades, design in designs:
         block = design[cells.codes[name]]
         columns.append(block * fade[:, None] if fades and fade is not None else block)

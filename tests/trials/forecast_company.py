@@ -80,6 +80,8 @@ def company(
     owner_factor = np.exp(generator.normal(0, OWNER_SD, owners))
     begin = FIRST_DAY + pd.to_timedelta(7 * np.arange(weeks), unit="D")
     month_no = (begin.year - begin[0].year) * 12 + begin.month - begin[0].month
+    day_no = FIRST_DAY + pd.to_timedelta(np.arange(7 * weeks), unit="D")
+    month_of_day = ((day_no.year - FIRST_DAY.year) * 12 + day_no.month - FIRST_DAY.month).to_numpy()
     count = generator.poisson(deals_per_week * creation_factor[month_no])
     opened_week = np.repeat(np.arange(weeks), count)
     n = len(opened_week)
@@ -104,8 +106,10 @@ def company(
         born = np.arange(first[week], first[week + 1])
         note(born, opened[born])
         # A deal is first at risk in the week after its opening.
-        season = SEASON[(begin[week].month - 1) % 3] * month_factor[month_no[week]]
         moment = at + 7 * generator.random(len(alive))
+        # Months begin and end within weeks.
+        month = month_of_day[moment.astype(np.int64)]
+        season = SEASON[month % 3] * month_factor[month]
         age = (at - opened[alive]) / 7
         slow = np.where(age > 30, 0.4, 1.0) * ~never[alive]
         win = WIN_PER_WEEK[stage[alive]] * owner_factor[owner[alive]] * season * slow
