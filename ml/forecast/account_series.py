@@ -9,6 +9,7 @@ forecast of today. A fit may look at an account on any day; that is why steps ar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,7 +90,7 @@ class AccountSeries:
 
 
 def account_features(
-    series: dict[str, AccountSeries], account: np.ndarray, moment: np.ndarray
+    series: Mapping[str, AccountSeries], account: np.ndarray, moment: np.ndarray
 ) -> dict[str, np.ndarray]:
     """What is known of accounts at moments, by the name of the feature; NaN where unknown. Shapes (n,)."""
     found: dict[str, np.ndarray] = {}
@@ -111,10 +112,11 @@ def trend_edges(values: np.ndarray) -> np.ndarray:
     """Cuts of the trend: falling by more or less, as before, rising by less or more."""
     known = values[np.isfinite(values)]
     falling, rising = known[known < 0], known[known > 0]
-    parts = [
+    none = np.empty(0)
+    parts: list[np.ndarray] = [
         _halves(falling, (0.5,)),
-        [-0.5] if len(falling) else [],
-        [0.5] if len(rising) else [],
+        np.array([-0.5]) if len(falling) else none,
+        np.array([0.5]) if len(rising) else none,
         _halves(rising, (0.5,)),
     ]
     return np.unique(np.concatenate(parts)) if len(known) else np.empty(0)
