@@ -3,6 +3,9 @@
     greatest({{ level }} * ({{ actual }} - {{ quantile }}), ({{ level }} - 1) * ({{ actual }} - {{ quantile }}))
 {%- endmacro %}
 
+{# Days before a moment of which the engagement of an account is counted; `TREND_DAYS` of ml.forecast.account_series is the same. #}
+{% macro engagement_days() %}{{ return(28) }}{% endmacro %}
+
 {#
     What people said and what counted at some moments: of each kind the newest record that had neither expired nor been withdrawn.
     The one place that says so.

@@ -27,15 +27,22 @@ from ml.forecast.totals import ALL, LEVELS, SCENARIOS, Totals, fit_forecast, lev
 PRIOR_ORIGINS = 4.0
 """How many independent origins the prior beliefs below are worth."""
 
-PRIOR_LOG_ERROR = {
-    "model": 0.12,
-    "run_rate": 0.20,
-    "last_year": 0.30,
-    "age_hazard": 0.25,
-    "stage_weighted": 0.50,
-    "open_win_rate": 0.50,
+PRIOR_NOISE = 0.12
+"""Standard deviation in logs of what comes in a window, where no scenarios say it."""
+
+PRIOR_OWN_ERROR = {
+    "model": 0.10,
+    "run_rate": 0.11,
+    "last_year": 0.25,
+    "age_hazard": 0.22,
+    "stage_weighted": 1.5,
+    "open_win_rate": 1.5,
 }
-"""Root mean square log error of each method before any origin was seen."""
+"""What each method is believed to be wrong by, in logs, beyond the noise of the window that comes, before any origin was seen. The last
+two do not ask when a deal closes: until they have been close they say nothing of a window."""
+
+REPEATED = ("run_rate", "last_year")
+"""These say what a past window held, which was as noisy as the one that comes."""
 
 SHARPNESS = 1.0
 """Weights are mean squared errors to the power of minus this."""
@@ -75,13 +82,24 @@ class Calibration:
         return float(np.exp(log_centre + self.bias))
 
 
-def fit_calibration(past: pd.DataFrame, horizon: float) -> Calibration:
+def prior_own_squares(noise: float) -> dict[str, float]:
+    """Mean squared log error beyond the noise of the coming window that each method is believed to have.
+
+    Parameters
+    ----------
+    noise : standard deviation in logs of what comes in a window. Who repeats a past window repeats its noise, too.
+    """
+    return {name: error**2 + (noise**2 if name in REPEATED else 0.0) for name, error in PRIOR_OWN_ERROR.items()}
+
+
+def fit_calibration(past: pd.DataFrame, horizon: float, model_sd: float | None = None) -> Calibration:
     """Learn from origins whose windows have ended.
 
     Parameters
     ----------
     past : rows of one horizon: `origin`, `actual`, a column per method, `model_sd` (standard deviation of the model's
         scenarios in logs). May be empty: the prior holds.
+    model_sd : the same of the forecast that is to be calibrated, where there is one.
     """
     methods = ("model", *NAMES)
     usable = past[past["model"] > 0] if len(past) else past
@@ -91,19 +109,25 @@ def fit_calibration(past: pd.DataFrame, horizon: float) -> Calibration:
         moments = days_between(usable["origin"])
         independent = min(float(n), (moments.max() - moments.min()) / horizon + 1)
     share = independent / n if n else 0.0
-    mean_square: dict[str, float] = {}
+    sds = [*(usable["model_sd"] if n else ()), *([] if model_sd is None else [model_sd])]
+    noise = float(np.sqrt(np.mean(np.square(sds)))) if sds else PRIOR_NOISE
+    prior = prior_own_squares(noise)
+    own: dict[str, float] = {}
     errors: dict[str, np.ndarray] = {}
     for name in methods:
         errors[name] = _log_errors(usable["actual"], usable[name]) if n else np.empty(0)
-        known = errors[name][np.isfinite(errors[name])]
-        seen = share * len(known)
-        squares = share * float((known**2).sum())
-        mean_square[name] = (squares + PRIOR_ORIGINS * PRIOR_LOG_ERROR[name] ** 2) / (seen + PRIOR_ORIGINS)
-    raw = {name: mean_square[name] ** -SHARPNESS for name in methods}
+        known = np.isfinite(errors[name])
+        seen = share * float(known.sum())
+        beyond = float((errors[name][known] ** 2 - usable["model_sd"].to_numpy(float)[known] ** 2).sum()) if n else 0.0
+        own[name] = (share * max(beyond, 0.0) + PRIOR_ORIGINS * prior[name]) / (seen + PRIOR_ORIGINS)
+    raw = {name: own[name] ** -SHARPNESS for name in methods}
     total = sum(raw.values())
+    weights = {name: value / total for name, value in raw.items()}
+    # The pool is wrong by the noise of the window and by what its methods are wrong by beyond it.
+    believed = 1.0 + sum(weights[name] ** 2 * own[name] for name in methods) / noise**2
     plain = Calibration(
-        horizon, {name: value / total for name, value in raw.items()}, 0.0, 1.0,
-        {name: float(np.sqrt(value)) for name, value in mean_square.items()}, n, independent,
+        horizon, weights, 0.0, float(np.sqrt(believed)),
+        {name: float(np.sqrt(value + noise**2)) for name, value in own.items()}, n, independent,
     )  # fmt: skip
     if n == 0:
         return plain
@@ -113,7 +137,7 @@ def fit_calibration(past: pd.DataFrame, horizon: float) -> Calibration:
     error = _log_errors(usable["actual"], pd.Series(centre))
     bias = float(error.mean()) * independent / (independent + PRIOR_ORIGINS)
     standardised = (error - bias) / np.maximum(usable["model_sd"].to_numpy(), 1e-3)
-    spread = np.sqrt((share * (standardised**2).sum() + PRIOR_ORIGINS) / (independent + PRIOR_ORIGINS))
+    spread = np.sqrt((share * (standardised**2).sum() + PRIOR_ORIGINS * believed) / (independent + PRIOR_ORIGINS))
     return Calibration(horizon, plain.weights, bias, float(spread), plain.log_error, n, independent)
 
 
@@ -198,7 +222,7 @@ def backtest(
             record |= {name: float(points[k]) for name, points in baselines.items()}
             record |= {"model": float(np.median(draws[:, k])), "model_sd": log_sd(draws[:, k])}
             ended = [row for row in past[horizon] if day(row["origin"]) + horizon <= moment]
-            calibration = fit_calibration(pd.DataFrame(ended), horizon)
+            calibration = fit_calibration(pd.DataFrame(ended), horizon, record["model_sd"])
             factor = _scenario_factor(draws[:, k], calibration.centre(record), calibration.spread)
             for dimension in totals.labels:
                 parts = totals.draws(dimension)[:, :, k].astype(float)

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ml.forecast.account_series import ENGAGEMENT, LEAST_CLOSINGS, SCORE, TREND
+from ml.forecast.account_series import NAMES as ACCOUNT_VALUES
 from ml.forecast.history import LOST, OPEN, WON, DealHistory, day, timestamps
 from ml.forecast.person_periods import (
     AGE_BANDS,
@@ -79,6 +81,7 @@ class HazardModel:
     month_sd : standard deviation of the log factor that a month has on all hazards of winning.
     level_sd : the same of the level of the fit itself, by the events and months that it saw.
     counts : cells, weeks at risk, won, lost.
+    left_out : sentences on what the sources have, but known at too few closings to be learnt from.
     """
 
     from_landmarks: bool
@@ -91,6 +94,7 @@ class HazardModel:
     level_sd: float
     fiscal_start_month: int
     counts: dict[str, int]
+    left_out: tuple[str, ...] = ()
 
     def effects(self) -> pd.DataFrame:
         """One row per factor and band: log-odds of won and lost per week against open, at the landmark."""
@@ -123,12 +127,21 @@ class _Prepared:
     def weekly(self, week: int, at: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
         """Probability of being won and of being lost in a week, of the spells at these positions, if open before."""
         model = self.model
-        eta = self.base[at] + self.fades[at] * np.float32(1.0 / (1.0 + week / FADE_WEEKS))
+        # Weeks that were one to the fit are one here.
+        fade = fade_by_lead()[np.searchsorted(LEAD_EDGES, week, side="right") + 1] if "lead" in model.edges else 1.0
+        eta = self.base[at] + self.fades[at] * np.float32(fade)
         for name, codes in _week_codes(model.edges, self.start, self.age, self.promised, self.calendar).items():
             eta += self.tables[name][codes(week, at)]
         odds = np.exp(np.minimum(eta, np.float32(30.0)))
         total = odds[:, 0] + odds[:, 1] + 1
         return odds[:, 0] / total, odds[:, 1] / total
+
+
+def fade_by_lead() -> np.ndarray:
+    """What is left of the fading part of an effect, by code of the weeks since the landmark: that of the middle of a band."""
+    first = np.concatenate([[0.0], LEAD_EDGES])
+    last = np.concatenate([LEAD_EDGES - 1, [LEAD_EDGES[-1] + WEEK]])
+    return np.concatenate([[1.0], 1.0 / (1.0 + (first + last) / 2 / FADE_WEEKS)])
 
 
 def _week_codes(
@@ -183,7 +196,7 @@ def fit_hazard(
     moment = day(as_of)
     since = moment - HISTORY_DAYS
     has_features = with_features and bool(
-        history.given & {"stage", "amount_cents", "expected_close_date", "score", "engagement"}
+        history.given & {"stage", "amount_cents", "expected_close_date", *ACCOUNT_VALUES}
     )
     if has_features:
         spells = spells_from_landmarks(history, moment, since=since, seed=seed)
@@ -197,6 +210,7 @@ def fit_hazard(
     calendar = Calendar.over(float(spells.start.min()), moment + WEEK * HORIZON_WEEKS, fiscal_start_month)
 
     values = start_features(history, spells.row, spells.start) if has_features else {}
+    values, left_out = _known_often_enough(values, history, spells)
     edges = {"age": _age_edges(spells)}
     if by_season:
         edges["month_of_quarter"] = np.array([1.5, 2.5])
@@ -232,8 +246,34 @@ def fit_hazard(
             "won": int(cells.counts[:, WON].sum()),
             "lost": int(cells.counts[:, LOST].sum()),
         },
+        left_out=left_out,
     )
     return _with_owners_and_months(model, history, spells, calendar)
+
+
+_WORDS = {
+    SCORE: "scores of accounts",
+    ENGAGEMENT: "the engagement of accounts",
+    TREND: "the trend of the engagement of accounts",
+}
+
+
+def _known_often_enough(
+    values: dict[str, np.ndarray], history: DealHistory, spells: Spells
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Without what is known of accounts at too few closed deals, and sentences on what that is. Records of accounts begin some
+    day: an effect would be learnt from the deals of a few weeks, and their luck would be taken for it."""
+    closed = spells.event != OPEN
+    kept, left_out = {}, []
+    for name, value in values.items():
+        count = len(np.unique(history.deal[spells.row[closed & np.isfinite(value)]]))
+        if name in _WORDS and count < LEAST_CLOSINGS:
+            left_out.append(
+                f"{_WORDS[name]} were known at {count} closed deals: left out, for fewer than {LEAST_CLOSINGS} say nothing"
+            )
+        else:
+            kept[name] = value
+    return kept, tuple(left_out)
 
 
 def _age_edges(spells: Spells) -> np.ndarray:
@@ -295,8 +335,7 @@ def _regress(
     columns = []
     fade = None
     if "lead" in cells.codes:
-        weeks = np.concatenate([[0.0, 0.0], LEAD_EDGES])
-        fade = 1.0 / (1.0 + weeks[cells.codes["lead"]] / FADE_WEEKS)
+        fade = fade_by_lead()[cells.codes["lead"]]
     for name, fades, design in designs:
         block = design[cells.codes[name]]
         columns.append(block * fade[:, None] if fades and fade is not None else block)

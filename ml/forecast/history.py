@@ -9,25 +9,27 @@ with ``known_from <= T``. With whole dates, as of May 31 is the end of that day,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
+
+from ml.forecast.account_series import ENGAGEMENT, NAMES, SCORE, AccountSeries
 
 OPEN, WON, LOST = 0, 1, 2
 STATUS = ("open", "won", "lost")
 
 REQUIRED = ("deal_id", "known_from", "status", "opened_at", "closed_at")
-OPTIONAL = ("stage", "amount_cents", "expected_close_date", "owner", "score", "engagement", "merged_into", "is_deleted")
+OPTIONAL = ("stage", "amount_cents", "expected_close_date", "owner", "account", "merged_into", "is_deleted")
 
 WHAT_IS_LACKING = {
     "stage": "no stage history: time in stage and moves back are unknown",
     "amount_cents": "no amounts of open deals: each is worth what won deals are worth on average",
     "expected_close_date": "no promised close dates: no distance to them, no pushes, no slip probability",
     "owner": "no owners: all deals are of one pool",
-    "score": "no account scores",
-    "engagement": "no engagement and no trend of it",
+    SCORE: "no account scores as they stood then",
+    ENGAGEMENT: "no engagement of accounts and no trend of it",
 }
 
 
@@ -65,7 +67,7 @@ def versions_of_deals(deals: pd.DataFrame) -> pd.DataFrame:
     -------
     Deal versions. Deals without an opening date are kept; `DealHistory` counts and leaves them out.
     """
-    changing = [name for name in ("stage", "expected_close_date", "engagement", "score") if name in deals]
+    changing = [name for name in ("stage", "expected_close_date") if name in deals]
     if changing:
         raise ValueError(f"an export of one row per deal has today's {', '.join(changing)} only: give versions")
     opened = deals.drop(columns="closed_amount_cents", errors="ignore").assign(
@@ -87,7 +89,8 @@ class DealHistory:
     ----------
     deal_ids : shape (deals,); `deal` points into it.
     valid_to : `known_from` of the deal's next version, infinity for the last.
-    labels : name of a column of codes (stage, owner, groups, merged_into) -> its values; code -1 = unknown.
+    labels : name of a column of codes (stage, owner, account, groups, merged_into) -> its values; code -1 = unknown.
+    account_series : name of `ml.forecast.account_series.NAMES` -> what was known of accounts over time; see `with_account_series`.
     observed_from : first day of which all closings are known. Exports often hold closed deals from some date on: who closed
         before it is missing, so nobody's survival before it counts (left truncation).
     undated_count : deals left out because nobody knows when they opened.
@@ -102,8 +105,6 @@ class DealHistory:
     closed: np.ndarray
     amount: np.ndarray
     promised: np.ndarray
-    score: np.ndarray
-    engagement: np.ndarray
     stage: np.ndarray
     stage_since: np.ndarray
     moves_back: np.ndarray
@@ -115,6 +116,7 @@ class DealHistory:
     observed_from: float
     undated_count: int
     given: frozenset[str] = field(default_factory=frozenset)
+    account_series: Mapping[str, AccountSeries] = field(default_factory=dict)
 
     @classmethod
     def from_versions(
@@ -180,7 +182,7 @@ class DealHistory:
 
         coded: dict[str, np.ndarray] = {}
         labels: dict[str, np.ndarray] = {}
-        for name in dict.fromkeys(("owner", "merged_into", *groups)):
+        for name in dict.fromkeys(("owner", "account", "merged_into", *groups)):
             if name in versions:
                 coded[name], labels[name] = _factorize(versions[name].iloc[order])
         stage = np.full(len(order), -1, dtype=np.int16)
@@ -213,8 +215,6 @@ class DealHistory:
             closed=closed,
             amount=number("amount_cents"),
             promised=promised,
-            score=number("score"),
-            engagement=number("engagement"),
             stage=stage,
             stage_since=entered[run_start],
             moves_back=_count_so_far(went_back, first),
@@ -227,6 +227,43 @@ class DealHistory:
             undated_count=undated,
             given=frozenset(name for name in OPTIONAL if name in versions),
         )
+
+    def with_account_series(
+        self,
+        steps: Mapping[str, pd.DataFrame],
+        *,
+        begins: Mapping[str, float] | None = None,
+        before: Mapping[str, float] | None = None,
+    ) -> DealHistory:
+        """The same deals with what was known of their accounts.
+
+        Parameters
+        ----------
+        steps : name of `ml.forecast.account_series.NAMES` -> `account`, `known_from`, `value`; one row per account and moment
+            from which the value held.
+        begins : name -> float day before which the value of every account is unknown, because nothing was recorded.
+        before : name -> value of an account before its first step; unknown where nothing is said.
+
+        Raises
+        ------
+        ValueError
+            The deal versions have no `account`, or a name is none of the known ones.
+        """
+        unknown = [name for name in steps if name not in NAMES]
+        if unknown:
+            raise ValueError(f"account series must be among {', '.join(NAMES)}, got {', '.join(unknown)}")
+        if "account" not in self.codes:
+            raise ValueError("deal versions must have the column account to know anything of accounts")
+        found = {
+            name: AccountSeries.of(
+                frame,
+                self.labels["account"],
+                begins=(begins or {}).get(name, -np.inf),
+                before=(before or {}).get(name, np.nan),
+            )
+            for name, frame in steps.items()
+        }
+        return replace(self, account_series=found, given=self.given | found.keys())
 
     def as_of(self, moment: float) -> np.ndarray:
         """Positions of the versions that held at a moment (float days): one per deal known and opened by then.

@@ -17,14 +17,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ml.forecast.account_series import ENGAGEMENT, TREND, account_features, engagement_edges, trend_edges
 from ml.forecast.history import OPEN, DealHistory
 
 WEEK = 7.0
 LANDMARK_DAYS = 28.0
 """Landmarks lie so far apart: every week at risk is then seen from 0-3, 4-7 ... weeks before."""
-
-TREND_DAYS = 28.0
-"""Engagement is compared with what it was so long before."""
 
 MOST_LANDMARK_SPELLS = 20_000
 """Spells of a fit with features, drawn at random above it: about 12,000 closings for some 70 effects."""
@@ -146,26 +144,9 @@ def start_features(history: DealHistory, row: np.ndarray, moment: np.ndarray) ->
         found["pushes"] = history.pushes[row].astype(float)
     if "amount_cents" in history.given:
         found["amount"] = history.amount[row]
-    if "score" in history.given:
-        found["score"] = history.score[row]
-    if "engagement" in history.given:
-        found["engagement"] = history.engagement[row]
-        found["engagement_trend"] = history.engagement[row] - _engagement_before(history, row, moment)
+    if history.account_series:
+        found |= account_features(history.account_series, history.codes["account"][row], moment)
     return found
-
-
-def _engagement_before(history: DealHistory, row: np.ndarray, moment: np.ndarray) -> np.ndarray:
-    """Engagement of the same deal `TREND_DAYS` earlier; NaN before its first version."""
-    earlier = row.copy()
-    wanted = moment - TREND_DAYS
-    while True:
-        later = history.known_from[earlier] > wanted
-        step = later & (earlier > 0)
-        step[step] = history.deal[earlier[step] - 1] == history.deal[earlier[step]]
-        if not step.any():
-            break
-        earlier[step] -= 1
-    return np.where(history.known_from[earlier] <= wanted, history.engagement[earlier], np.nan)
 
 
 def band_edges(name: str, values: np.ndarray) -> np.ndarray:
@@ -175,6 +156,10 @@ def band_edges(name: str, values: np.ndarray) -> np.ndarray:
         return np.arange(1, int(known.max(initial=0)) + 1) - 0.5
     if name in ("moves_back", "pushes"):
         return np.array([0.5, 1.5, 2.5])
+    if name == ENGAGEMENT:
+        return engagement_edges(known)
+    if name == TREND:
+        return trend_edges(known)
     if len(known) == 0:
         return np.empty(0)
     edges = np.unique(np.quantile(known, np.arange(1, BANDS) / BANDS))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from orchestration.lib.account_series import read_account_series
 from orchestration.lib.documents import land_document, landed_documents
 from orchestration.lib.errors import UserError
 from orchestration.lib.scorecard_settings import Forecast
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 FORECASTS = "scoring/forecasts"
 FORECAST_DEALS = "scoring/forecast_deals"
 BACKTESTS = "scoring/forecast_backtests"
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 """Raised when `ml.forecast` would say something else of the same deals."""
 
 #: The first sets the sum of new business. Region and segment are the account's as of the moment.
@@ -166,6 +167,7 @@ def read_deals(workspace: Workspace) -> Deals:
                 history.product,
                 nullif(account_groups.region, '(none)') as region,
                 nullif(account_groups.segment, '(none)') as segment,
+                history.account_id as account,
                 false as is_deleted
             from intermediate.int_deals__history as history
             inner join intermediate.int_accounts__groups as account_groups
@@ -184,6 +186,7 @@ def read_deals(workspace: Workspace) -> Deals:
             group by opportunity_id having max(valid_to) < timestamp '9999-01-01'
             """
         ).df()
+        known_of_accounts = read_account_series(con, workspace)
         stages = [
             stage
             for (stage,) in con.execute("select stage from intermediate.int_deals__stages order by stage_no").fetchall()
@@ -222,7 +225,7 @@ def read_deals(workspace: Workspace) -> Deals:
     won_count = int(versions.loc[versions["status"] == "won", "deal_id"].nunique())
     if not won_count:
         raise UserError("no deal has been won yet: there is nothing to learn a forecast from")
-    fingerprint = _fingerprint(versions)
+    fingerprint = _fingerprint(versions, known_of_accounts.engagement, known_of_accounts.scores)
     if len(deleted):
         import pandas as pd
 
@@ -232,7 +235,7 @@ def read_deals(workspace: Workspace) -> Deals:
     empty = [n for n in ("stage", "amount_cents", "expected_close_date") if versions[n].isna().all()]
     history = DealHistory.from_versions(versions.drop(columns=empty), stages=stages, groups=DIMENSIONS[1:])
     lacking = group_history_lacking(has_regions, has_segments, changed_at)
-    return Deals(as_of_at, history, open_deals, fingerprint, won_count, lacking)
+    return Deals(as_of_at, known_of_accounts.given_to(history), open_deals, fingerprint, won_count, lacking)
 
 
 def group_history_lacking(has_regions: bool, has_segments: bool, changed_at: datetime | None) -> tuple[str, ...]:
@@ -311,7 +314,7 @@ def make_forecast(
     tested = landed_documents(workspace, BACKTESTS)
     made_from = (deals.fingerprint, METHOD_VERSION, settings.model_dump_json(), seed, tested[-1].name if tested else "")
     forecast_id = f"{as_of_at:%Y%m%dT%H%M%S}-{hashlib.sha256(repr(made_from).encode()).hexdigest()[:8]}"
-    lacking = [*deals.history.lacking(), *deals.also_lacking]
+    lacking = [*deals.history.lacking(), *deals.also_lacking, *model.deal.left_out]
     frame = frame.assign(
         forecast_id=forecast_id,
         as_of_at=as_of_at,
@@ -609,10 +612,13 @@ def _run_rate(history: DealHistory, as_of_at: datetime, won: pd.DataFrame) -> pd
     return frame.assign(method="run_rate", part="total")
 
 
-def _fingerprint(versions: pd.DataFrame) -> str:
+def _fingerprint(*frames: pd.DataFrame) -> str:
     import pandas as pd
 
-    return hashlib.sha256(pd.util.hash_pandas_object(versions, index=False).to_numpy().tobytes()).hexdigest()
+    digest = hashlib.sha256()
+    for frame in frames:
+        digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _land(workspace: Workspace, table: str, frame: pd.DataFrame, name: str) -> Path:

@@ -27,6 +27,12 @@ BACK_PER_WEEK = 0.01
 SEASON = np.array([0.75, 0.95, 1.3])
 """Factor on winning by month of the quarter."""
 
+TOUCHES_PER_WEEK = 0.5
+INTEREST_SD = 1.1
+INTEREST_KEPT = 0.9
+"""An account's interest, the log of its touches per week, wanders; of each week so much stays in the next."""
+
+TYPICAL_TOUCHES = 3.0
 MONTH_SD = 0.15
 CREATION_SD = 0.15
 OWNER_SD = 0.3
@@ -38,19 +44,34 @@ class Company:
 
     versions: pd.DataFrame
     weeks: int
+    engagement: pd.DataFrame
+    """`account`, `known_from`, `value`: touches of the 28 days before a day, whenever they became other ones."""
 
-    def history(self) -> DealHistory:
-        return DealHistory.from_versions(self.versions, stages=STAGES, groups=["team"])
+    def history(self, *, with_engagement: bool = True) -> DealHistory:
+        history = DealHistory.from_versions(self.versions, stages=STAGES, groups=["team"])
+        if not (with_engagement and len(self.engagement)):
+            return history
+        return history.with_account_series(
+            {"engagement": self.engagement}, begins={"engagement": day(FIRST_DAY) + 28}, before={"engagement": 0.0}
+        )
 
 
 def company(
-    seed: int, *, weeks: int = 130, deals_per_week: float = 25.0, owners: int = 12, stuck: float = 0.0
+    seed: int,
+    *,
+    weeks: int = 130,
+    deals_per_week: float = 25.0,
+    owners: int = 12,
+    stuck: float = 0.0,
+    engagement: float = 0.0,
 ) -> Company:
     """Planted weekly hazards: by stage, age, owner, month of the quarter, and a factor that a month has by itself.
 
     Parameters
     ----------
     stuck : share of deals that never move, are never won, and are seldom lost.
+    engagement : exponent with which an account's touches of the last four weeks, over a typical number, multiply its chance to win;
+        half of it counts against losing, and a third more for what has grown since four weeks before. 0 = nobody touches anything.
     """
     generator = np.random.default_rng(seed)
     months = int(weeks / 4) + 3
@@ -59,6 +80,8 @@ def company(
     owner_factor = np.exp(generator.normal(0, OWNER_SD, owners))
     begin = FIRST_DAY + pd.to_timedelta(7 * np.arange(weeks), unit="D")
     month_no = (begin.year - begin[0].year) * 12 + begin.month - begin[0].month
+    day_no = FIRST_DAY + pd.to_timedelta(np.arange(7 * weeks), unit="D")
+    month_of_day = ((day_no.year - FIRST_DAY.year) * 12 + day_no.month - FIRST_DAY.month).to_numpy()
     count = generator.poisson(deals_per_week * creation_factor[month_no])
     opened_week = np.repeat(np.arange(weeks), count)
     n = len(opened_week)
@@ -67,6 +90,7 @@ def company(
     amount = np.round(np.exp(generator.normal(13.5, 0.9, n)))
     promised = opened + generator.normal(90, 25, n).clip(20)
     never = generator.random(n) < stuck
+    account, touches = _touches(seed, n, weeks) if engagement else (np.arange(n), np.zeros((0, 0), dtype=np.int64))
     stage = np.zeros(n, dtype=np.int64)
     status = np.zeros(n, dtype=np.int8)
     closed = np.full(n, np.nan)
@@ -82,12 +106,20 @@ def company(
         born = np.arange(first[week], first[week + 1])
         note(born, opened[born])
         # A deal is first at risk in the week after its opening.
-        season = SEASON[(begin[week].month - 1) % 3] * month_factor[month_no[week]]
         moment = at + 7 * generator.random(len(alive))
+        # Months begin and end within weeks.
+        month = month_of_day[moment.astype(np.int64)]
+        season = SEASON[month % 3] * month_factor[month]
         age = (at - opened[alive]) / 7
         slow = np.where(age > 30, 0.4, 1.0) * ~never[alive]
         win = WIN_PER_WEEK[stage[alive]] * owner_factor[owner[alive]] * season * slow
         lose = LOSE_PER_WEEK[stage[alive]] * np.where(never[alive], 0.1, 1.0)
+        if engagement:
+            now, before = (touches[account[alive], max(at_week, 0)] for at_week in (week, week - 4))
+            warm = np.log((now + 1) / (TYPICAL_TOUCHES + 1))
+            rise = np.log((now + 1) / (before + 1)) / 3
+            win = win * np.exp(engagement * (warm + rise))
+            lose = lose * np.exp(-engagement / 2 * warm)
         u = generator.random(len(alive))
         won, lost = alive[u < win], alive[(u >= win) & (u < win + lose)]
         gone = u < win + lose
@@ -123,18 +155,45 @@ def company(
             "expected_close_date": dates(v_promised),
             "owner": owner[deal],
             "team": owner[deal] % 4,
+            "account": account[deal],
         }
     )
-    return Company(versions, weeks)
+    return Company(versions, weeks, _steps_of(touches))
+
+
+def _touches(seed: int, deals: int, weeks: int) -> tuple[np.ndarray, np.ndarray]:
+    """The account of each deal, shape (deals,), and touches of an account in the four weeks before a week, shape (accounts, weeks)."""
+    generator = np.random.default_rng([seed, 1])
+    accounts = max(deals * 2 // 3, 1)
+    interest = generator.normal(0, INTEREST_SD, accounts)
+    found = np.zeros((accounts, weeks + 1), dtype=np.int64)
+    innovation = INTEREST_SD * np.sqrt(1 - INTEREST_KEPT**2)
+    for week in range(weeks):
+        found[:, week + 1] = generator.poisson(TOUCHES_PER_WEEK * np.exp(interest))
+        interest = INTEREST_KEPT * interest + generator.normal(0, innovation, accounts)
+    total = np.cumsum(found, axis=1)
+    earlier = np.concatenate([np.zeros((accounts, 4), dtype=np.int64), total[:, :-4]], axis=1)
+    return generator.integers(0, accounts, deals), (total - earlier)[:, :weeks]
+
+
+def _steps_of(touches: np.ndarray) -> pd.DataFrame:
+    """One row per account and week from which the touches of the four weeks before are other ones."""
+    changed = touches != 0 if touches.size == 0 else np.diff(touches, axis=1, prepend=0) != 0
+    account, week = np.nonzero(changed)
+    known_from = FIRST_DAY.to_datetime64() + (7 * week).astype("timedelta64[D]")
+    return pd.DataFrame({"account": account, "known_from": known_from, "value": touches[account, week].astype(float)})
 
 
 @dataclass(frozen=True)
 class Result:
-    """Backtest rows of one company, and promises for its deals: P(won by D) and whether each was."""
+    """Backtest rows of one company, and promises for its deals: P(won by D), whether each was, the promise of a fit that knows nothing of
+    accounts, and the effects of engagement that the last fit found."""
 
     rows: pd.DataFrame
     promised: np.ndarray
     won: np.ndarray
+    promised_without: np.ndarray
+    effects: pd.DataFrame
 
 
 def study(
@@ -146,7 +205,8 @@ def study(
     last = made.weeks * 7 - max(horizons)
     origins = [FIRST_DAY + pd.Timedelta(days=d) for d in range(from_week * 7, last, every)]
     rows = backtest(history, origins, horizons, dimensions=("team",), scenarios=400, seed=seed).assign(seed=seed)
-    promises, outcomes = [], []
+    plain = made.history(with_engagement=False)
+    promises, outcomes, without, effects = [], [], [], pd.DataFrame()
     final = history.as_of(np.inf)
     for origin in origins[:: max(len(origins) // 2, 1)]:
         model = fit_hazard(history, origin, seed=seed)
@@ -156,7 +216,19 @@ def study(
         for date in by:
             promises.append(deals[f"p_won_by_{date:%Y-%m-%d}"].to_numpy())
             outcomes.append((history.status[row] == WON) & (history.closed[row] <= day(date)))
-    return Result(rows, np.concatenate(promises), np.concatenate(outcomes))
+        if history.account_series:
+            effects = model.effects()
+            deals = deal_forecasts(fit_hazard(plain, origin, seed=seed), plain, origin, by)
+        without += [deals[f"p_won_by_{date:%Y-%m-%d}"].to_numpy() for date in by]
+    if len(effects):
+        effects = effects[effects["factor"].str.startswith("engagement")].assign(seed=seed)
+    return Result(rows, np.concatenate(promises), np.concatenate(outcomes), np.concatenate(without), effects)
+
+
+def log_loss(promised: np.ndarray, won: np.ndarray) -> np.ndarray:
+    """Per promise, in nats."""
+    p = np.clip(promised, 1e-6, 1 - 1e-6)
+    return -np.where(won, np.log(p), np.log1p(-p))
 
 
 def calibration_slope(promised: np.ndarray, won: np.ndarray) -> tuple[float, float]:
@@ -168,12 +240,16 @@ def calibration_slope(promised: np.ndarray, won: np.ndarray) -> tuple[float, flo
     return float(fitted.intercept_[0]), float(fitted.coef_[0, 0])
 
 
-def size() -> None:
+def size(engagement: float) -> None:
     """A million deals with two hundred thousand open: seconds and memory of a forecast of 24 periods by 500 owners."""
-    made = company(1, weeks=182, deals_per_week=5_500, owners=500, stuck=0.16)
+    made = company(1, weeks=182, deals_per_week=5_500, owners=500, stuck=0.16, engagement=engagement)
     deal = made.versions["deal_id"]
     groups = {"product": deal % 6, "region": deal // 7 % 12, "segment": deal // 11 % 8}
     history = DealHistory.from_versions(made.versions.assign(**groups), stages=STAGES, groups=["team", *groups])
+    if len(made.engagement):
+        history = history.with_account_series(
+            {"engagement": made.engagement}, begins={"engagement": day(FIRST_DAY) + 28}, before={"engagement": 0.0}
+        )
     as_of = FIRST_DAY + pd.Timedelta(days=182 * 7)
     print(
         f"{len(history.deal_ids):,} deals, {len(history.deal):,} versions, {len(history.open_as_of(day(as_of))):,} open",
@@ -198,12 +274,14 @@ def size() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--engagement", type=float, default=0.0, help="planted effect of engagement, e.g. 0.5")
     parser.add_argument("--size", action="store_true")
     asked = parser.parse_args()
     if asked.size:
-        size()
+        size(asked.engagement)
         return
-    results = [study(seed) for seed in range(asked.seeds)]
+    results = [study(seed, engagement=asked.engagement) for seed in range(asked.first, asked.first + asked.seeds)]
     rows = pd.concat([each.rows for each in results])
     whole = rows[rows["dimension"] == "all"]
     print(scores(whole).round(3).to_string())
@@ -217,6 +295,18 @@ def main() -> None:
     print(
         f"P(won by D): {len(won):,} promises, mean {promised.mean():.4f}, won {won.mean():.4f}, slope {slope:.3f}, intercept {intercept:+.3f}"
     )
+    if asked.engagement:
+        gain = np.array([(log_loss(r.promised_without, r.won) - log_loss(r.promised, r.won)).mean() for r in results])
+        loss = [
+            log_loss(np.concatenate([getattr(r, n) for r in results]), won).mean()
+            for n in ("promised", "promised_without")
+        ]
+        print(
+            f"log loss {loss[0]:.4f}, without engagement {loss[1]:.4f}; less by {gain.mean():.4f} +- "
+            f"{1.96 * gain.std() / np.sqrt(len(gain)):.4f} (seeds), in {(gain > 0).sum()} of {len(gain)} companies"
+        )
+        found = pd.concat([r.effects for r in results]).groupby(["factor", "band_no"])[["won", "lost"]]
+        print(found.agg(["mean", "std"]).round(2).to_string())
 
 
 if __name__ == "__main__":

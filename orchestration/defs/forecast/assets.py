@@ -18,6 +18,7 @@ def build_forecast_assets() -> list[dg.AssetsDefinition]:
         deps=[
             dg.AssetKey(["intermediate", "int_deals__history"]),
             dg.AssetKey(["intermediate", "int_deals"]),
+            dg.AssetKey(["intermediate", "int_accounts__engagement"]),
             dg.AssetKey(["intermediate", "int_accounts__groups"]),
             dg.AssetKey(["intermediate", "int_deals__stages"]),
             dg.AssetKey(["intermediate", "int_stage_win_rates"]),

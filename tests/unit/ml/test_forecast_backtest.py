@@ -32,9 +32,18 @@ def past(errors, *, every=30, sd=0.1, **methods):
 
 def test_calibration__without_a_past_is_the_prior():
     plain = fit_calibration(pd.DataFrame(), 30)
-    assert (plain.bias, plain.spread, plain.origins) == (0, 1, 0)
+    assert (plain.bias, plain.origins) == (0, 0)
+    # What the pool is believed to be wrong by beyond the noise of the window.
+    assert 1 < plain.spread < 1.3
     assert sum(plain.weights.values()) == pytest.approx(1)
     assert max(plain.weights, key=lambda name: plain.weights[name]) == "model"
+
+
+def test_calibration__where_windows_are_noisy_who_repeats_one_is_trusted_less():
+    calm, noisy = (fit_calibration(pd.DataFrame(), 30, model_sd=sd) for sd in (0.1, 0.3))
+    assert noisy.weights["run_rate"] < calm.weights["run_rate"] / 2
+    assert noisy.weights["model"] > calm.weights["model"] > 0.5
+    assert noisy.spread < calm.spread
 
 
 def test_calibration__learns_weights_bias_and_spread_by_the_windows_that_were_seen():
@@ -130,7 +139,7 @@ def test_calibrated_scenarios__have_the_pool_in_the_middle_and_still_add_up():
 
 
 def test_simulated_companies__intervals_hold_and_probabilities_are_calibrated():
-    results = [trial.study(seed, every=63, weeks=118, deals_per_week=15.0) for seed in range(2)]
+    results = [trial.study(seed, every=63, weeks=118, deals_per_week=15.0) for seed in range(3)]
     rows = pd.concat([each.rows for each in results])
     found = scores(rows[rows["dimension"] == "team"], ["method"]).set_index("method")
     assert 0.68 <= found.loc["forecast", "coverage_80"] <= 0.92
