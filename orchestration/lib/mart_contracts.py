@@ -22,6 +22,7 @@ import yaml
 
 from orchestration.lib.contracts import STANDARD_VERSION
 from orchestration.lib.errors import UserError
+from orchestration.lib.warehouse import quoted
 from orchestration.lib.workspace import DBT_PROJECT, MART_CONTRACTS, PROJECT_ROOT
 
 TABLES_PAGE = PROJECT_ROOT / "docs" / "tables.md"
@@ -327,7 +328,7 @@ def _broken_rules(con: Any, mart: Mart) -> list[str]:
     rules = {f"{c.name} is required": f'"{c.name}" is null' for c in mart.columns if c.is_required}
     for column in mart.columns:
         if column.accepted_values:
-            values = ", ".join("'" + value.replace("'", "''") + "'" for value in column.accepted_values)
+            values = ", ".join(quoted(str(value)) for value in column.accepted_values)
             rules[f"{column.name} is one of {values}"] = f'"{column.name}" not in ({values})'
     problems = []
     for rule, broken in rules.items():

@@ -26,6 +26,7 @@ TABLES = {
     "settings.refresh": "as_of_at timestamp, as_of_date date, currency varchar",
     "settings.pipeline_comparisons": "comparison varchar, start_at timestamp, end_at timestamp",
     "settings.pipeline_stages": "stage varchar, stage_no integer",
+    "intermediate.int_accounts__groups": "account_id varchar, region varchar, segment varchar, valid_from timestamp, valid_to timestamp",
     "staging.stg_crm__users": "user_id varchar, user_name varchar, team varchar, region varchar",
     "staging.stg_crm__account_survivors": "account_id varchar, surviving_account_id varchar",
     "staging.stg_market__exchange_rates": "currency varchar, to_currency varchar, rate_date date, rate decimal(18,12)",
@@ -54,6 +55,10 @@ class World:
         self.add("settings.refresh", currency="EUR")
         self.add("settings.pipeline_stages", stage="Offer", stage_no=1)
         self.add("settings.pipeline_stages", stage="Contract", stage_no=2)
+        self.add(
+            "intermediate.int_accounts__groups",
+            account_id="(none)", region="(none)", segment="(none)", valid_from=datetime(1900, 1, 1), valid_to=END_OF_TIME,
+        )  # fmt: skip
 
     def add(self, table: str, **values: Any) -> None:
         self.con.execute(

@@ -231,6 +231,8 @@ sided as (
         account_after as account_id,
         owner_after as owner_id,
         product_after as product,
+        region_after as region,
+        segment_after as segment,
         month_after as close_month,
         stage_before, stage_after,
         0 as start_count,
