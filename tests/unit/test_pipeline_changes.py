@@ -346,12 +346,12 @@ def test_stages__that_nobody_listed_are_in_the_order_in_which_won_deals_came_int
     assert bucket == [("stage_back",)]
 
 
-def test_comparisons__begin_with_the_month_the_fiscal_quarter_and_the_fiscal_year() -> None:
+def test_comparisons__begin_with_a_day_the_month_the_fiscal_quarter_and_the_fiscal_year() -> None:
     starts = comparison_starts(datetime(2026, 2, 28, 18, 30), 4)
     assert starts == {
-        "1_day": datetime(2026, 2, 27, 18, 30),
-        "7_days": datetime(2026, 2, 21, 18, 30),
-        "30_days": datetime(2026, 1, 29, 18, 30),
+        "1_day": datetime(2026, 2, 27),
+        "7_days": datetime(2026, 2, 21),
+        "30_days": datetime(2026, 1, 29),
         "month_start": datetime(2026, 2, 1),
         "quarter_start": datetime(2026, 1, 1),
         "year_start": datetime(2025, 4, 1),
