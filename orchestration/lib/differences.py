@@ -41,14 +41,22 @@ class Differences:
     con : the warehouse, open for writing
     step : FEATURES or MARTS
     is_known : the last build came to its end on the same day, so that its tables stand for what did not change
+    keeps_nothing : every table is made as if there had been no build before
     told_in : model -> the model or raw table that tells its differences
     """
 
     def __init__(
-        self, con: duckdb.DuckDBPyConnection, *, is_known: bool, step: str, told_in: Mapping[str, str] | None = None
+        self,
+        con: duckdb.DuckDBPyConnection,
+        *,
+        is_known: bool,
+        step: str,
+        told_in: Mapping[str, str] | None = None,
+        keeps_nothing: bool = False,
     ):
         self.con = con
         self.is_known = is_known
+        self.keeps_nothing = keeps_nothing
         self.step = step
         self._told_in = told_in or {}
         self._states: dict[str, State] = dict(con.execute("select name, state from increment.differences").fetchall())
@@ -95,14 +103,12 @@ class Differences:
 
     def write(self, name: str, query: str) -> State:
         """Keep the rows that differ, columns of the table and `_side` (1 = new, -1 = old); none makes the table the same."""
-        _drop(self.con, name)
-        self.con.execute(f"create table {rows_that_differ(name)} as {query}")
+        self.con.execute(f"create or replace table {rows_that_differ(name)} as {query}")
         return self._found(name)
 
     def show(self, name: str, relation: str) -> State:
         """A model that says itself what differs: its own rows."""
-        _drop(self.con, name)
-        self.con.execute(f"create view {rows_that_differ(name)} as select * from {relation}")
+        self.con.execute(f"create or replace view {rows_that_differ(name)} as select * from {relation}")
         return self._found(name)
 
     def _found(self, name: str) -> State:
@@ -193,8 +199,12 @@ def rows_that_differ(name: str) -> str:
     return f'increment."{name}__differences"'
 
 
-def _drop(con: duckdb.DuckDBPyConnection, name: str) -> None:
-    drop_relation(con, "increment", f"{name}__differences")
+def forget(con: duckdb.DuckDBPyConnection) -> None:
+    """Drop the differing rows of all tables: what was a table may be told by a view from now on."""
+    found = con.execute("select table_name from information_schema.tables where table_schema = 'increment'").fetchall()
+    for (name,) in found:
+        if name.endswith("__differences"):
+            drop_relation(con, "increment", name)
 
 
 def _is_table(con: duckdb.DuckDBPyConnection, source: str, table: str) -> bool:

@@ -15,7 +15,7 @@ from datetime import datetime
 import duckdb
 
 from orchestration.lib.compiled_project import CompiledModel, CompiledProject
-from orchestration.lib.differences import FEATURES, MARTS, Differences, keep_digests
+from orchestration.lib.differences import FEATURES, MARTS, Differences, forget, keep_digests
 from orchestration.lib.warehouse import transaction
 
 _TABLES = {
@@ -27,6 +27,7 @@ _TABLES = {
     "differences": "name varchar, state varchar",
     "passed": "id varchar",
     "published": "version bigint, builds_since bigint",
+    "warnings": "test varchar, message varchar, failures bigint",
     "source_digests": "step varchar, name varchar, digest varchar",
 }
 
@@ -75,6 +76,8 @@ def plan_build(con: duckdb.DuckDBPyConnection, project: str, kept: Sequence[str]
                 "where plan.is_finished and cast(last.as_of_at as date) = refresh.as_of_date"
             ).fetchone()
         )
+        if reason is not None:
+            forget(con)
         for name in ("plan", "new_files", "last_build", "differences", "passed"):
             con.execute(f"delete from increment.{name}")
         con.execute("update increment.published set builds_since = builds_since + 1")
@@ -99,20 +102,18 @@ def plan_build(con: duckdb.DuckDBPyConnection, project: str, kept: Sequence[str]
     )
 
 
-def differences_of(con: duckdb.DuckDBPyConnection, project: CompiledProject, step: str) -> Differences | None:
-    """What differs from the last build, for a step of the build that `plan_build` has planned; None where nothing of the last one is kept.
+def differences_of(con: duckdb.DuckDBPyConnection, project: CompiledProject, step: str) -> Differences:
+    """What differs from the last build, for a step of the build that `plan_build` has planned.
 
     Parameters
     ----------
     step : FEATURES or MARTS; settings may change between the two
     """
     seen_until, is_known = con.execute("select seen_until, is_known from increment.plan").fetchall()[0]
-    if seen_until is None:
-        return None
     told_in = {
         model.name: model.following.differs_in for model in project.models.values() if model.following.differs_in
     }
-    return Differences(con, is_known=is_known, step=step, told_in=told_in)
+    return Differences(con, is_known=is_known, step=step, told_in=told_in, keeps_nothing=seen_until is None)
 
 
 def complete_features(con: duckdb.DuckDBPyConnection, project: CompiledProject) -> None:
