@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -140,7 +140,16 @@ class CompiledProject:
     def of(cls, models: Iterable[CompiledModel], tests: Iterable[CompiledTest]) -> CompiledProject:
         """Put models into the order of building; a given set always comes in the same order."""
         by_name = {model.name: model for model in sorted(models, key=lambda m: m.name)}
-        graph = {name: [d for d in model.depends_on if d in by_name] for name, model in by_name.items()}
+        graph = {name: {d for d in model.depends_on if d in by_name} for name, model in by_name.items()}
+        # Who reads a table whose differences another one tells comes after that one, unless it is made from it.
+        made_from = {
+            told: _upstream(graph, told) for told in {m.following.differs_in for m in by_name.values()} if told in graph
+        }
+        for name, model in by_name.items():
+            for read in list(graph[name]):
+                told = by_name[read].following.differs_in
+                if told in made_from and name not in made_from[told]:
+                    graph[name].add(told)
         ordered = TopologicalSorter(graph).static_order()
         return cls({name: by_name[name] for name in ordered}, sorted(tests, key=lambda t: t.name))
 
@@ -204,6 +213,18 @@ class CompiledProject:
             {model["name"]: _model(model) for model in document["models"]},
             [CompiledTest(**{**test, "models": tuple(test["models"])}) for test in document["tests"]],
         )
+
+
+def _upstream(graph: Mapping[str, set[str]], name: str) -> set[str]:
+    """A model and all that it is made from."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            found.add(one)
+            waiting.extend(graph[one])
+    return found
 
 
 def _model(values: dict[str, Any]) -> CompiledModel:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from orchestration.lib.compiled_project import CompiledModel, CompiledProject, CompiledTest, Kept
+from orchestration.lib.compiled_project import CompiledModel, CompiledProject, CompiledTest, Following, Kept
 from orchestration.lib.differences import ANEW, ROWS, SAME, Differences, State, rows_of_either
 from orchestration.lib.publishing import MartChange
 from orchestration.lib.warehouse import drop_relation, quoted
@@ -259,14 +259,19 @@ def _find_keys(
                 return False
             if link:
                 linked, linked_column = link.split(".")
-                queries.append(
-                    f'select "{how.rows_by}" as k from {relations[linked]} where "{linked_column}" in (select "{column}" from {differing})'
-                )
+                of_link = f'select "{_own_column(how, linked)}" as k from {relations[linked]}'
+                queries.append(f'{of_link} where "{linked_column}" in (select "{column}" from {differing})')
             else:
                 queries.append(f'select "{column}" as k from {differing}')
     found = " union ".join(queries) or "select null as k"
     con.execute(f"create or replace temp table keys_of_rows as select k from ({found}) where k is not null")
     return True
+
+
+def _own_column(how: Following, table: str) -> str:
+    """What a table calls the column by which the model's rows are followed."""
+    names = [rows for name, rows in how.reads_by if name == table and " = " not in rows and rows != "-"]
+    return names[0] if names else how.rows_by
 
 
 def _restrict(con: duckdb.DuckDBPyConnection, model: CompiledModel) -> str:
@@ -287,7 +292,7 @@ def _restrict(con: duckdb.DuckDBPyConnection, model: CompiledModel) -> str:
                 linked, linked_column = link.split(".")
                 conditions.append(
                     f'"{column}" in (select "{linked_column}" from {relations[linked]} '
-                    f'where "{how.rows_by}" in (select k from temp.main.keys_of_rows))'
+                    f'where "{_own_column(how, linked)}" in (select k from temp.main.keys_of_rows))'
                 )
             elif column != "-":
                 conditions.append(f'"{column}" in (select k from temp.main.keys_of_rows)')
@@ -314,7 +319,7 @@ def _renew_rows(con: duckdb.DuckDBPyConnection, model: CompiledModel, difference
     of_keys = f'"{key}" in (select k from temp.main.keys_of_rows)'
     con.execute(f"create or replace temp table new_rows as select * from ({_restrict(con, model)}) where {of_keys}")
     con.execute(f"create or replace temp table old_rows as select * from {model.relation} where {of_keys}")
-    if _compare(con, model, differences, "new_rows", "old_rows") == ROWS:
+    if _compare(con, model, differences, "new_rows", "old_rows", key) == ROWS:
         differing = f'"{key}" in (select "{key}" from {differences.rows(model.name)})'
         con.execute(f"delete from {model.relation} where {differing}")
         con.execute(f"insert into {model.relation} by name select * from new_rows where {differing}")
@@ -323,14 +328,14 @@ def _renew_rows(con: duckdb.DuckDBPyConnection, model: CompiledModel, difference
 
 
 def _compare(
-    con: duckdb.DuckDBPyConnection, model: CompiledModel, differences: Differences, new: str, old: str
+    con: duckdb.DuckDBPyConnection, model: CompiledModel, differences: Differences, new: str, old: str, key: str
 ) -> State:
     how = model.following
     left_out = {how.stamped.partition(" where ")[0]}
     if how.refreshed_from:
         left_out.update(_refreshed(con, model)[1])
     columns = [column for column in _columns(con, new) if column not in left_out]
-    return differences.write(model.name, rows_of_either(new, old, columns, model.following.rows_by))
+    return differences.write(model.name, rows_of_either(new, old, columns, key))
 
 
 def _make_and_compare(con: duckdb.DuckDBPyConnection, model: CompiledModel, differences: Differences) -> None:
@@ -338,7 +343,7 @@ def _make_and_compare(con: duckdb.DuckDBPyConnection, model: CompiledModel, diff
     con.execute(f"drop table if exists {model.layer}.{last}")
     con.execute(f"alter table {model.relation} rename to {last}")
     _make_anew(con, model, model.increment_sql)
-    _compare(con, model, differences, model.relation, f"{model.layer}.{last}")
+    _compare(con, model, differences, model.relation, f"{model.layer}.{last}", model.following.rows_by)
     con.execute(f"drop table {model.layer}.{last}")
 
 
@@ -374,7 +379,7 @@ def _bring_up_to_date(
     # Told elsewhere what differs: all of them are written.
     differing = "old_rows", "new_rows"
     if not model.following.differs_in:
-        _compare(con, model, differences, "new_rows", "old_rows")
+        _compare(con, model, differences, "new_rows", "old_rows", key)
         differing = (differences.rows(model.name),) * 2
     con.execute(f"delete from {model.relation} where {key} in (select {key} from {differing[0]})")
     con.execute(

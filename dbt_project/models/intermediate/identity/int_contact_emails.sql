@@ -6,10 +6,10 @@ with versions as (
 
 ranked as (
     select
-        lower(trim(email)) as email,
+        email,
         contact_id,
         row_number() over (
-            partition by lower(trim(email))
+            partition by email
             order by coalesce(created_at, {{ beginning_of_time() }}), contact_id, version_no
         ) as oldest_first
     from versions

@@ -6,7 +6,7 @@ renamed as (
     select
         contact_id,
         account_id,
-        email,
+        lower(trim(email)) as email,
         contact_name,
         job_title,
         job_function,
