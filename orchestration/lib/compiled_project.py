@@ -145,7 +145,7 @@ class CompiledProject:
         made_from = {
             told: _upstream(graph, told) for told in {m.following.differs_in for m in by_name.values()} if told in graph
         }
-        for name, model in by_name.items():
+        for name in by_name:
             for read in list(graph[name]):
                 told = by_name[read].following.differs_in
                 if told in made_from and name not in made_from[told]:
