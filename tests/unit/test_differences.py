@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from orchestration.lib.compiled_project import CompiledModel, CompiledProject, CompiledTest, Following
+from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.differences import ANEW, FEATURES, MARTS, ROWS, SAME, Differences
 from orchestration.lib.increments import (
     complete_features,
@@ -22,6 +23,7 @@ from orchestration.lib.increments import (
 )
 from orchestration.lib.model_builds import GOOD, WARNED, BuildResult, build, changes_of_marts
 from orchestration.lib.publishing import MartChange
+from orchestration.lib.workspace import Workspace
 
 START = datetime(2026, 6, 30, 8)
 FIVE_MINUTES = timedelta(minutes=5)
@@ -295,3 +297,50 @@ def test_book__of_another_form_is_begun_again() -> None:
         Differences(con, is_known=True, step=FEATURES).set("a", SAME)
         open_book(con)
         assert Differences(con, is_known=True, step=FEATURES).of("a") == SAME, "one of this form is kept"
+
+
+# --------------------------------------------------------------------------- what the models say of themselves
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> CompiledProject:
+    return read_project(Workspace(tmp_path_factory.mktemp("compiled")))
+
+
+def test_model__follows_only_tables_that_it_reads(compiled: CompiledProject) -> None:
+    wrong = []
+    for name, one in compiled.models.items():
+        how = one.following
+        read = {*one.depends_on, *(table for _, table in one.sources)}
+        named = {table for table, _ in how.reads_by}
+        named |= {way.split(" = ")[1].split(".")[0] for _, way in how.reads_by if " = " in way}
+        named |= {how.refreshed_from} - {""}
+        wrong += [f"{name}: {table}" for table in named - read]
+        if how.differs_in and how.differs_in not in {*compiled.models, *read}:
+            wrong.append(f"{name}: {how.differs_in}")
+        if (how.reads_by or how.refreshed_from) and not how.rows_by:
+            wrong.append(f"{name}: follows tables and does not say by which column")
+    assert not wrong
+
+
+def test_mart__with_the_moment_of_the_refresh_has_it_stamped_or_is_made_anew(compiled: CompiledProject) -> None:
+    """Where nothing else differs, the row must say the moment of now all the same."""
+    wrong = [
+        name
+        for name, one in compiled.models.items()
+        if one.layer == "marts"
+        and "as_of_at" in {column.name for column in one.columns}
+        and not one.following.stamped
+        and not one.following.every_refresh
+    ]
+    assert not wrong
+
+
+def test_model__comes_after_the_one_that_tells_its_inputs_differences(compiled: CompiledProject) -> None:
+    place = {name: number for number, name in enumerate(compiled.models)}
+    for name, one in compiled.models.items():
+        for read in one.depends_on:
+            told = compiled.models[read].following.differs_in
+            if told in place and told != name:
+                made_from_it = {m.name for m in compiled.upstream_of(told)}
+                assert name in made_from_it or place[name] > place[told], (name, read, told)

@@ -18,7 +18,7 @@ import duckdb
 import pytest
 
 from orchestration.lib.marts_reader import open_marts
-from orchestration.lib.publishing import FILE_NAME, current_version, publish, published_versions
+from orchestration.lib.publishing import FILE_NAME, MartChange, current_version, publish, published_versions
 from orchestration.lib.workspace import PROJECT_ROOT, Workspace
 from tests.unit.made_up_marts import AS_OF, READ, refresh, snapshot
 
@@ -141,6 +141,64 @@ def test_publish__a_copy_that_differs_is_not_swapped_in(workspace: Workspace, mo
     monkeypatch.undo()
     assert refresh(workspace).version == 2
     assert assert_whole(workspace) == 2
+
+
+def changed(
+    workspace: Workspace, since: int, changes: dict[str, MartChange]
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Change the marts in the warehouse, publish that, and read both: rows 3 and 4 go, 7 is another, one comes; `few` is anew."""
+    with duckdb.connect(str(workspace.warehouse)) as con:
+        con.execute("update marts.many set stamp = 99 where account_id = 7")
+        con.execute("delete from marts.many where account_id in (3, 4)")
+        con.execute("insert into marts.many values (99, 5000)")
+        con.execute("create or replace table marts.few as select 50 as stamp, i as cell from range(3) as numbers(i)")
+        con.execute("create schema if not exists increment")
+        con.execute("create or replace table increment.many as select unnest([3, 4, 7, 5000]) as account_id")
+        publish(con, workspace, as_of_at=AS_OF, keep=3, changes=changes, since=since)
+        query = "from {}.many union all from {}.few order by all"
+        in_warehouse = con.execute(query.format("marts", "marts")).fetchall()
+    with open_marts(workspace) as con:
+        return in_warehouse, con.execute("from many union all from few order by all").fetchall()
+
+
+FOLLOWED = {"many": MartChange("account_id", "increment.many"), "few": MartChange()}
+
+
+def test_publish__by_difference_says_what_the_warehouse_says(workspace: Workspace) -> None:
+    first = refresh(workspace)
+    before = first.file.read_bytes()
+    in_warehouse, published = changed(workspace, 1, FOLLOWED)
+    assert published == in_warehouse
+    assert (99, 5000) in published
+    assert first.file.read_bytes() == before, "who reads the old one reads what was in it"
+    assert current_version(workspace) == 2
+
+
+def test_publish__overwrites_what_changes_in_every_row(workspace: Workspace) -> None:
+    refresh(workspace)
+    with duckdb.connect(str(workspace.warehouse)) as con:
+        con.execute("update marts.many set stamp = 12")
+        stamped = MartChange("*", "", ("update {target} set stamp = 12",))
+        publish(con, workspace, as_of_at=AS_OF, keep=3, changes={"many": stamped}, since=1)
+    with open_marts(workspace) as con:
+        assert con.execute("select distinct stamp from many").fetchall() == [(12,)]
+        assert con.execute("select distinct stamp from few").fetchall() == [(1,)], "not named, and not touched"
+
+
+def test_publish__by_difference_from_a_snapshot_that_is_no_longer_the_last_writes_all_anew(
+    workspace: Workspace,
+) -> None:
+    refresh(workspace)
+    refresh(workspace)
+    in_warehouse, published = changed(workspace, 1, {})
+    assert published == in_warehouse, "no change was named, and none was lost"
+
+
+def test_publish__by_a_difference_that_is_wrong_is_not_swapped_in(workspace: Workspace) -> None:
+    refresh(workspace)
+    with pytest.raises(RuntimeError, match="many has 2000 rows, the warehouse has 1999"):
+        changed(workspace, 1, {"few": MartChange()})
+    assert assert_whole(workspace) == 1
 
 
 def test_old_snapshot__stays_readable_while_new_ones_come_and_it_is_removed(workspace: Workspace) -> None:
