@@ -37,6 +37,9 @@ METHOD_VERSION = 2
 #: The first sets the sum of new business. Region and segment are the account's as of the moment.
 DIMENSIONS = ("owner", "team", "product", "region", "segment")
 RUN_RATE_DAYS = 90
+#: A silence of all deals up to three times as long as any of the last three years, and up to two months in any case, is believed.
+LEAST_SILENCE_DAYS = 61
+SILENCE_SEEN_DAYS = 3 * 365
 HORIZONS_DAYS = (30, 90)
 BACKTEST_EVERY = timedelta(days=28)
 #: Won in the period so far, from deals that are open, from deals that nobody has opened yet, and their sum.
@@ -238,6 +241,25 @@ def read_deals(workspace: Workspace) -> Deals:
     return Deals(as_of_at, known_of_accounts.given_to(history), open_deals, fingerprint, won_count, lacking)
 
 
+def _require_news(deals: Deals) -> None:
+    """Deals of which nothing is heard are not known to have stopped: a source may be silent, and a forecast would take it for the truth."""
+    import numpy as np
+
+    from ml.forecast.history import day
+
+    now = day(deals.as_of_at)
+    known = np.concatenate([deals.history.known_from, deals.history.opened, deals.history.closed])
+    heard = np.unique(np.floor(known[(known <= now) & (known > now - SILENCE_SEEN_DAYS)]))
+    newest = float(heard[-1]) if len(heard) else -np.inf
+    longest = float(np.diff(heard).max()) if len(heard) > 1 else 0.0
+    allowed = max(LEAST_SILENCE_DAYS, 3 * longest)
+    if len(heard) > 1 and now - newest > allowed:
+        raise UserError(
+            f"nothing has been recorded of any deal for {now - newest:.0f} days, and never for more than {longest:.0f} before: "
+            "land what has happened since, or forecast as of an earlier moment with --as-of"
+        )
+
+
 def group_history_lacking(has_regions: bool, has_segments: bool, changed_at: datetime | None) -> tuple[str, ...]:
     """What is not known of regions and segments at past moments, as sentences; changed_at: of the first change, None = none."""
     if not (has_regions or has_segments):
@@ -265,7 +287,7 @@ def make_forecast(
     Raises
     ------
     UserError
-        Too few deals to learn from.
+        Too few deals to learn from, or nothing has been heard of any deal for far longer than ever before.
 
     Notes
     -----
@@ -279,6 +301,7 @@ def make_forecast(
     from ml.forecast.totals import fit_forecast, simulate
 
     as_of_at = deals.as_of_at
+    _require_news(deals)
     periods = forecast_periods(as_of_at.date(), settings.months, settings.fiscal_year_start_month)
     say(f"learning from {deals.won_count:,} won deals and all others")
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,14 @@ def test_forecast__of_one_deal_says_that_it_is_too_few(tmp_path: Path) -> None:
         make_forecast(Workspace(tmp_path), deals, Forecast())
     with pytest.raises(UserError, match="too few deals"):
         make_backtest(Workspace(tmp_path), deals, [date(2026, 1, 1)], Forecast())
+
+
+def test_forecast__of_deals_that_fell_silent_says_so(tmp_path: Path) -> None:
+    """A CRM that delivers no longer looks like a company that has stopped selling."""
+    begun = [datetime(2026, 1, 1) + timedelta(days=week) for week in range(0, 84, 7)]
+    deals = deals_of(*(version(f"d{n}", opened, "won", opened) for n, opened in enumerate(begun)))
+    with pytest.raises(UserError, match=r"for 103 days, and never for more than 7 before: .* --as-of"):
+        make_forecast(Workspace(tmp_path), deals, Forecast())
 
 
 def test_forecast__without_an_open_deal_is_of_those_to_come(tmp_path: Path) -> None:
