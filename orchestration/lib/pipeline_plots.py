@@ -88,7 +88,7 @@ def draw_waterfalls(
         levels = levels[1:]
         least, most = min(levels), max(levels)
         # Changes of some per cent are not seen on an axis that begins at 0; where it begins is said.
-        floor = max(0.0, least - 0.6 * (most - least)) if most - least < 0.5 * most else 0.0
+        floor = max(0.0, least - 0.6 * (most - least)) if 0 < most - least < 0.5 * most else 0.0
         for x, (row, amount, level) in enumerate(zip(mine, amounts, levels, strict=True)):
             is_end = row["step"] in ("start", "end")
             low = floor if is_end else min(level, level - amount)
