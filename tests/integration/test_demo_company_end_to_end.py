@@ -21,11 +21,12 @@ RUN_TABLES = {"publication"}
 
 
 def marts_of(workspace: Workspace, *, without: set[str] = frozenset()) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows of all published marts, sorted."""
+    """All rows of all published marts, sorted; of load_report without the hand-overs, which a refresh lands and only the next one loads."""
+    not_its_own = {"load_report": "where source_table <> 'scoring__handoff_crossings'"}
     with open_marts(workspace) as con:
         names = [name for (name,) in con.execute("select table_name from duckdb_tables()").fetchall()]
         return {
-            name: con.execute(f'select * from "{name}" order by all').fetchall()
+            name: con.execute(f'select * from "{name}" {not_its_own.get(name, "")} order by all').fetchall()
             for name in sorted(set(names) - RUN_TABLES - set(without))
         }
 
@@ -35,6 +36,7 @@ def test_demo__every_mart_has_rows(demo: Company) -> None:
     # What only people, a second day or a switch bring.
     by_people = {
         "score_ledger",
+        "forecast_submissions",
         "segments",
         "segment_members",
         "segment_changes",
