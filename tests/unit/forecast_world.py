@@ -29,8 +29,10 @@ TABLES = {
     "settings.refresh": "as_of_at timestamp, as_of_date date, currency varchar",
     "settings.target_periods": "period_type varchar, period_start date, period_end date, period_label varchar",
     "staging.stg_crm__users": "user_id varchar, user_name varchar, team varchar",
-    "intermediate.int_deals": "opportunity_id varchar, owner_id varchar, product varchar, status varchar, amount decimal(18,2), "
-    "closed_at timestamp",
+    "intermediate.int_deals": "opportunity_id varchar, account_id varchar, owner_id varchar, product varchar, status varchar, "
+    "amount decimal(18,2), closed_at timestamp",
+    "intermediate.int_exchange_rates": "currency varchar, from_date date, until_date date, rate decimal(18,12)",
+    "intermediate.int_accounts__groups": "account_id varchar, region varchar, segment varchar, valid_from timestamp, valid_to timestamp",
     "marts.targets": "period_type varchar, period_start date, period_end date, period_label varchar, period_status varchar, "
     "owner_id varchar, owner_name varchar, team varchar, target_amount decimal(18,2), won_amount decimal(18,2), "
     "gap_amount decimal(18,2), target_source varchar, target_author varchar, target_note varchar",
@@ -69,6 +71,10 @@ class World:
         for name, columns in tables.items():
             self.con.execute(f"create table {name} ({columns})")
         self.add("settings.refresh", currency="EUR")
+        self.add(
+            "intermediate.int_accounts__groups",
+            account_id="(none)", region="(none)", segment="(none)", valid_from=datetime(1900, 1, 1), valid_to=datetime(9999, 12, 31),
+        )  # fmt: skip
         self.period(*MONTH)
         for key, name, team in (("u1", "Ada", "north"), ("u2", "Bo", "north"), ("u3", "Bo", "south")):
             self.add("staging.stg_crm__users", user_id=key, user_name=name, team=team)
