@@ -25,7 +25,7 @@ ANEW: State = "anew"
 #: The steps of a build. Between them a fit may write other settings.
 FEATURES, MARTS = "features", "marts"
 
-#: Tables of more rows are told apart by their number of rows: histories only grow, by whole days.
+#: Histories of more rows are told apart by their number of rows: they only grow, by whole days.
 _HASHED_ROWS = 2_000_000
 #: Columns of settings that are the refresh's own moment.
 _MOMENTS = {"refresh": "as_of_at", "pipeline_comparisons": "end_at"}
@@ -59,8 +59,14 @@ class Differences:
         self.keeps_nothing = keeps_nothing
         self.step = step
         self._told_in = told_in or {}
-        self._states: dict[str, State] = dict(con.execute("select name, state from increment.differences").fetchall())
+        self._states: dict[str, State] = {}
         self._columns: dict[str, list[str]] = {}
+        self.read()
+
+    def read(self) -> None:
+        """Take what the book says: at the beginning, and when what was found last was rolled back."""
+        self._states = dict(self.con.execute("select name, state from increment.differences").fetchall())
+        self._columns = {}
 
     def of(self, name: str) -> State:
         """What has been found of a model."""
@@ -123,7 +129,10 @@ class Differences:
             return self._compare_book(table)
         if source == "raw":
             return self._compare_raw(table)
-        if source in ("load", "quarantine"):
+        if source == "load":
+            # What is said of files that did not land is said anew at each refresh.
+            return ANEW
+        if source == "quarantine":
             (count,) = self.con.execute("select count(*) from increment.new_files").fetchall()[0]
             return ANEW if count else SAME
         before = self.con.execute(
@@ -218,7 +227,7 @@ def _is_table(con: duckdb.DuckDBPyConnection, source: str, table: str) -> bool:
 def digest_of(con: duckdb.DuckDBPyConnection, source: str, table: str) -> str:
     """A digest of the rows, in whichever order they stand. The refresh's moment does not count: models compare others with it."""
     (count,) = con.execute(f"select count(*) from {source}.{table}").fetchall()[0]
-    if count > _HASHED_ROWS:
+    if source == "history" and count > _HASHED_ROWS:
         return f"{count}"
     columns = f"* exclude ({_MOMENTS[table]})" if source == "settings" and table in _MOMENTS else "*"
     (digest,) = con.execute(

@@ -135,6 +135,8 @@ def _build_model(con: duckdb.DuckDBPyConnection, model: CompiledModel, differenc
         con.execute("commit")
     except duckdb.Error as error:
         con.execute("rollback")
+        if differences is not None:
+            differences.read()
         return BuildResult("model", model.name, model.name, FAILED, str(error), seconds=time.perf_counter() - started)
     return BuildResult("model", model.name, model.name, GOOD, seconds=time.perf_counter() - started)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import duckdb
@@ -21,7 +22,7 @@ from orchestration.lib.increments import (
     plan_build,
     snapshot_before,
 )
-from orchestration.lib.model_builds import GOOD, WARNED, BuildResult, build, changes_of_marts
+from orchestration.lib.model_builds import FAILED, GOOD, WARNED, BuildResult, build, changes_of_marts
 from orchestration.lib.publishing import MartChange
 from orchestration.lib.workspace import Workspace
 
@@ -34,7 +35,7 @@ def model(
 ) -> CompiledModel:
     read = [word for word in sql.replace("(", " ").replace(")", " ").split() if "." in word and word[0].isalpha()]
     names = [tuple(word.strip(",").split(".")) for word in read]
-    tables = {n for n in names if n[0] in ("intermediate", "marts", "raw", "settings")}
+    tables = {n for n in names if n[0] in ("intermediate", "marts", "raw", "settings", "load")}
     for schema, table in tables:
         sql = sql.replace(f"{schema}.{table} ", f'"memory"."{schema}"."{table}" ')
     return CompiledModel(
@@ -42,7 +43,7 @@ def model(
         materialized="view" if view else "table", description="",
         tags=("after_the_card",) if layer == "marts" else (), sql=sql, increment_sql=sql,
         depends_on=tuple(sorted(table for schema, table in tables if schema in ("intermediate", "marts"))),
-        sources=tuple(sorted((schema, table) for schema, table in tables if schema in ("raw", "settings"))),
+        sources=tuple(sorted((schema, table) for schema, table in tables if schema in ("raw", "settings", "load"))),
         following=Following(**following),  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -83,6 +84,7 @@ PROJECT = CompiledProject.of(
         model("summary", "select count(*) as account_count, sum(amount) as amount from marts.board ", layer="marts"),
         model("opened", "select count(*) as deal_count from intermediate.open_deals ", layer="marts"),
         model("rated", "select factor from settings.rates ", layer="marts"),
+        model("notices", "select note from load.notices ", layer="marts"),
     ],
     [
         CompiledTest("no_account_twice", 'select account_id from "memory"."marts"."board" group by 1 having count(*) > 1', False, ("board",)),
@@ -105,6 +107,7 @@ class World:
                 _row bigint);
             create table raw.members (person_id varchar, account_id varchar, _key_hash ubigint, _file varchar, _row bigint);
             create table load.files (file varchar, source_table varchar, loaded_at timestamp);
+            create table load.notices (note varchar);
             create table settings.refresh (as_of_at timestamp, as_of_date date);
             create table settings.rates (factor bigint); insert into settings.rates values (1);
             create table settings.bots (x int); create table settings.bot_agents (x int);
@@ -160,7 +163,7 @@ class World:
         """What the models say when they are made from nothing but what has landed."""
         with duckdb.connect(":memory:") as other:
             other.execute("create schema raw; create schema settings; create schema load; create schema increment")
-            for table in ("raw.deals", "raw.members", "settings.refresh", "settings.rates"):
+            for table in ("raw.deals", "raw.members", "settings.refresh", "settings.rates", "load.notices"):
                 frame = self.con.execute(f"from {table}").to_arrow_table()  # noqa: F841 - DuckDB reads it by its name
                 other.execute(f"create table {table} as from frame")
             models = list(PROJECT.models.values())
@@ -186,11 +189,30 @@ def differing(world: World, name: str, key: str) -> set[str]:
 
 def test_build__where_nothing_landed_touches_nothing_but_the_moment(world: World) -> None:
     found = world.build()
-    assert {name for name, state in found.items() if state != SAME} == set()
+    assert {name for name, state in found.items() if state != SAME} == {"notices"}
     assert world.tables() == world.anew(), "the stamp is of now"
     assert [result.message for result in world.results if result.kind == "test"] == [
         "nothing that it reads differs"
     ] * 2
+
+
+def test_build__tells_of_files_that_did_not_land_though_none_did(world: World) -> None:
+    world.con.execute("insert into load.notices values ('a duplicate')")
+    world.build()
+    assert world.tables() == world.anew()
+    assert world.tables()["notices"] == [("a duplicate",)]
+
+
+def test_build__a_failure_leaves_nothing_of_what_it_had_found(world: World) -> None:
+    """The raw table is compared by its first reader; when that one fails, the next one must compare it again."""
+    world.land("deals", ("d99", "a3", 5, None))
+    world.at(world.now + FIVE_MINUTES)
+    plan_build(world.con, "project")
+    differences = differences_of(world.con, PROJECT, FEATURES)
+    broken = replace(PROJECT.models["deals"], increment_sql=f"select nothing from ({PROJECT.models['deals'].sql})")
+    results = build(world.con, [broken, PROJECT.models["deals"]], [], differences)
+    assert [result.status for result in results] == [FAILED, GOOD]
+    assert differing(world, "deals", "deal_id") == {"d99"}
 
 
 def test_build__a_warning_stands_until_its_test_has_been_run_again(world: World) -> None:
