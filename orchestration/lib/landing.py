@@ -543,12 +543,13 @@ def _misplaced(workspace: Workspace, contracts: dict[str, Contract]) -> list[Not
     """Files in the inbox that no table would ever read."""
     notices = []
     folders = {(contract.source, contract.table) for contract in contracts.values()}
-    known = ", ".join(sorted(f"inbox/{source}/{table}" for source, table in folders))
     for root, directories, names in os.walk(workspace.inbox):
         parts = Path(root).relative_to(workspace.inbox).parts
         if parts in folders:
             directories.clear()
             continue
+        near = sorted(folder for folder in folders if folder[0] == parts[0]) if parts else []
+        known = ", ".join(f"inbox/{source}/{table}" for source, table in near or sorted(folders))
         for name in sorted(names):
             if name.lower() in NOT_DATA or name.startswith((".", "~")):
                 continue

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # Raised whenever the same file would be loaded differently: all tables then load anew from the landing zone.
 LOADER_VERSION = 2
+# So many combinations of values that kept a table's rules are remembered; a table of unique amounts has too many.
+MAX_PASSED = 1_000
 # Below this many bad rows a share says little, so a small file is refused only when all of its rows are bad.
 MIN_BAD_ROWS = 10
 EXAMPLES = 3
@@ -74,6 +76,7 @@ QUARANTINE_COLUMNS = (
     ("record", "varchar"),
     ("quarantined_at", "timestamp"),
 )
+PASSED_COLUMNS = (("source_table", "varchar"), ("fingerprint", "varchar"), ("combination", "varchar"))
 NOTICE_COLUMNS = (
     ("source_table", "varchar"),
     ("original_name", "varchar"),
@@ -187,6 +190,7 @@ def create_tables(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contract]
         con.execute(f"create schema if not exists {schema}")
     _create(con, "load", "files", FILE_COLUMNS)
     _create(con, "load", "notices", NOTICE_COLUMNS)
+    _create(con, "load", "passed", PASSED_COLUMNS)
     existing: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for schema, table, column, sql_type in con.execute(
         "select table_schema, table_name, column_name, lower(data_type) from information_schema.columns "
@@ -222,7 +226,8 @@ def _reset(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
         ):
             con.execute(f"drop table if exists {schema}.{sql_name(table)}")
             _create(con, schema, table, columns)
-        con.execute("delete from load.files where source_table = ?", [contract.name])
+        for table in ("files", "passed"):
+            con.execute(f"delete from load.{table} where source_table = ?", [contract.name])
 
 
 def write_notices(con: duckdb.DuckDBPyConnection, notices: tuple[Notice, ...]) -> None:
@@ -467,8 +472,6 @@ class _FileLoad:
 
         Returns the number of bad rows.
         """
-        import pyarrow as pa
-
         con = self.con
         con.execute(
             "create or replace temp table bad_rows (row bigint, column_name varchar, rule varchar, value varchar)"
@@ -485,28 +488,7 @@ class _FileLoad:
                         "semi join (select _row from typed where _fails) using (_row)) "
                         f"where {_fails(cast.given_name, 'value')}"
                     )
-        checker = self.loader.checker
-        columns = ", ".join(
-            f"case when {sql_name(name)} is not null then true end as {sql_name(name)}"
-            if name in checker.presence_columns
-            else sql_name(name)
-            for name in checker.columns
-        )
-        checked = con.execute(f"select _row, {columns} from typed where not _fails").to_arrow_table()
-        for broken in checker.check(checked):
-            rows = checked.select(["_row", *broken.rule.columns]).take(pa.array(broken.positions))
-            count = rows.num_rows
-            listed = pa.table(
-                {
-                    "row": rows["_row"],
-                    "column_name": pa.array([", ".join(broken.rule.columns)] * count, pa.string()),
-                    "rule": pa.array([broken.rule.text] * count, pa.string()),
-                    "value": pa.array(_shown_values(rows, broken.rule.columns), pa.string()),
-                }
-            )
-            con.register("broken_rows", listed)
-            con.execute("insert into bad_rows select * from broken_rows")
-            con.unregister("broken_rows")
+        self.check_rules()
         counted = con.execute("select count(distinct row) from bad_rows").fetchone()
         assert counted is not None
         if counted[0]:
@@ -525,6 +507,64 @@ class _FileLoad:
                 ).to_arrow_table()
             )
         return int(counted[0])
+
+    def check_rules(self) -> None:
+        """Add the rows that break a rule of the contract to `bad_rows`.
+
+        A rule is about one row, so each combination of the columns that the rules read is checked once, and never again
+        where it has kept the rules of this contract before: events have a few dozen, and Great Expectations is not
+        even imported for them.
+        """
+        import numpy as np
+        import pyarrow as pa
+
+        con, loader, checker = self.con, self.loader, self.loader.checker
+        if not checker.columns:
+            return
+        read = {
+            name: f"case when typed.{sql_name(name)} is not null then true end"
+            if name in checker.presence_columns
+            else f"typed.{sql_name(name)}"
+            for name in checker.columns
+        }
+        names = ", ".join(sql_name(name) for name in read)
+        values = ", ".join(f"{value} as {sql_name(name)}" for name, value in read.items())
+        # Each value as text: a number of 30 digits would be rounded in JSON, and two be taken for one.
+        text = ", ".join(f"{sql_text(name)}, {sql_name(name)}::varchar" for name in read)
+        con.execute(
+            f"create or replace temp table combinations as select distinct {values} from typed where not _fails"
+        )
+        place = f"source_table = {sql_text(self.contract.name)} and fingerprint = {sql_text(loader.fingerprint)}"
+        counted = con.execute(
+            f"select (select count(*) from combinations), (select count(*) from load.passed where {place})"
+        ).fetchone()
+        assert counted is not None
+        is_remembered = counted[0] <= MAX_PASSED and counted[1] <= 10 * MAX_PASSED
+        chosen = "from combinations"
+        if is_remembered:
+            known = f"select combination from load.passed where {place}"
+            chosen += f" where json_object({text})::varchar not in ({known})"
+        unknown = con.execute(f"select {names} {chosen}").to_arrow_table()
+        is_broken = np.zeros(unknown.num_rows, dtype=bool)
+        same = " and ".join(f"({value}) is not distinct from broken.{sql_name(name)}" for name, value in read.items())
+        for broken in checker.check(unknown):
+            is_broken[broken.positions] = True
+            found = unknown.take(pa.array(broken.positions))
+            shown = pa.array(_shown_values(found, broken.rule.columns), pa.string())
+            con.register("broken", found.append_column("_shown", shown))
+            con.execute(
+                f"insert into bad_rows select _row, {sql_text(', '.join(broken.rule.columns))}, "
+                f"{sql_text(broken.rule.text)}, broken._shown from (select * from typed where not _fails) as typed "
+                f"join broken on {same} order by _row"
+            )
+            con.unregister("broken")
+        if is_remembered and unknown.num_rows:
+            con.register("passed", unknown.filter(pa.array(~is_broken)))
+            con.execute(
+                f"insert into load.passed select {sql_text(self.contract.name)}, {sql_text(loader.fingerprint)}, "
+                f"json_object({text})::varchar from passed"
+            )
+            con.unregister("passed")
 
     def find_new_rows(self) -> None:
         """Make the temporary table `new_rows`: good rows that say something that raw does not say yet.
@@ -681,7 +721,7 @@ class _FileLoad:
             with suppress(duckdb.Error):
                 self.con.execute("rollback")
             self.is_open = False
-        for table in ("typed", "bad_rows", "good", "known_ids", "known_keys", "new_rows"):
+        for table in ("typed", "bad_rows", "combinations", "good", "known_ids", "known_keys", "new_rows"):
             with suppress(duckdb.Error):
                 self.con.execute(f"drop table if exists temp.{table}")
 

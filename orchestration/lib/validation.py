@@ -23,6 +23,17 @@ if TYPE_CHECKING:
 
 
 NOT_NULL = "expect_column_values_to_not_be_null"
+#: Whether a row keeps one of these depends on other rows. Rows come in files and parts of files, so nothing could
+#: check them; what must be unique is said by the contract's key.
+ACROSS_ROWS = frozenset(
+    {
+        "expect_column_values_to_be_unique",
+        "expect_compound_columns_to_be_unique",
+        "expect_column_values_to_be_increasing",
+        "expect_column_values_to_be_decreasing",
+        "expect_column_value_z_scores_to_be_less_than",
+    }
+)
 
 
 class RuleError(UserError):
@@ -86,7 +97,7 @@ class RuleChecker:
     """Checks tables against the rules of one contract.
 
     Great Expectations is imported at the first check (4-7 s), so a refresh without new rows never pays for
-    it.
+    it. Every rule is about single rows, so equal rows need to be checked only once.
 
     Parameters
     ----------
@@ -139,6 +150,12 @@ class RuleChecker:
         """
         if table.num_rows == 0 or not self.rules:
             return []
+        for rule in self.rules:
+            if rule.expectation_type in ACROSS_ROWS:
+                raise RuleError(
+                    f"{self.contract.path.name}: the rule {rule.text!r} compares rows with each other "
+                    f"({rule.expectation_type}), and a contract's rules are about one row each"
+                )
         import pandas as pd
 
         frame = table.select(self.columns).to_pandas(types_mapper=pd.ArrowDtype)

@@ -115,8 +115,10 @@ def test_refresh__with_a_refused_file_publishes_the_rest_and_ends_with_three(dem
         if folder == "segments":
             text = text.replace("operation: add\npoints: 4\n", "")
         (workspace.home / folder / f"{name}.yml").write_text(text)
+    (workspace.inbox / "crm" / "stray.csv").write_text("Id\n1\n")
     result = run(workspace, "refresh", "--as-of", demo.as_of)
     assert result.exit_code == 3, result.output
+    assert "not read: inbox/crm/stray.csv is in no table's folder; move it to one of inbox/crm/acc" in result.output
     assert "crm__contacts" in result.output
     assert "contact_id" in result.output
     with open_marts(workspace) as con:

@@ -16,6 +16,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from orchestration.lib.contracts import load_contracts
 from orchestration.lib.landing import collect, landed_files, landing_file
 from orchestration.lib.loading import LoadResult, load, write_notices
 from orchestration.lib.sources import read_sources
+from orchestration.lib.validation import BrokenRule, RuleChecker
 from orchestration.lib.workspace import PROJECT_ROOT, SOURCE_CONTRACTS, Workspace
 
 CONTRACTS = load_contracts(SOURCE_CONTRACTS)
@@ -978,3 +980,51 @@ def test_load__marks_the_rows_of_keys_that_came_more_than_once(company):
         ("A4", 1, True),
         ("A4", 2, True),
     ]
+
+
+def test_load__what_kept_the_rules_once_is_not_checked_again_and_a_bad_row_always_is(company, monkeypatch):
+    checked: list[int] = []
+    check = RuleChecker.check
+
+    def counting(self: RuleChecker, table: pa.Table) -> list[BrokenRule]:
+        checked.append(table.num_rows)
+        return check(self, table)
+
+    monkeypatch.setattr(RuleChecker, "check", counting)
+    head = "event_id,occurred_at,event_type,visitor_id\n"
+    good = [f"{number},2024-04-01T10:00:00Z,{kind},v{number}\n" for number, kind in enumerate(["page_view"] * 9)]
+    company.land("a.csv", head + "".join(good) + "x,2024-04-01T10:00:00Z,download,v1\n", EVENTS)
+    company.load()
+    assert checked == [2], "a page view and a download"
+    more = [line.replace("page_view", "download").replace("2024", "2023", 1) for line in good]
+    bad = ["b1,2024-04-02T10:00:00Z,teleport,v1\n", "b2,2024-04-02T10:00:00Z,download,\n"]
+    for name in ("b.csv", "c.csv"):
+        checked.clear()
+        company.land(name, head + "".join(f"{name}{line}" for line in more + bad), EVENTS)
+        result = company.load().tables[EVENTS]
+        assert (result.rows_loaded, result.rows_quarantined) == (9, 2)
+        assert checked == [2], "only what broke a rule is asked about again"
+    found = company.rows('select "row", column_name, value from quarantine.web__events order by file, "row"')
+    assert found == [(10, "event_type", "teleport"), (11, "visitor_id", None)] * 2
+
+
+def test_load__a_changed_contract_forgets_what_passed(company):
+    head = "event_id,occurred_at,event_type,visitor_id\n"
+    company.land("a.csv", head + "1,2024-04-01T10:00:00Z,page_view,v1\n2,2024-04-01T10:00:00Z,download,v1\n", EVENTS)
+    company.load()
+    events = CONTRACTS[EVENTS]
+    kinds = tuple(
+        replace(prop, valid_values=("page_view",)) if prop.name == "event_type" else prop for prop in events.properties
+    )
+    stricter = replace(events, properties=kinds, fingerprint="stricter")
+    sources = read_sources(company.workspace.sources_file, CONTRACTS)
+    result = load(company.con, company.workspace, {EVENTS: stricter}, sources)
+    assert result.tables[EVENTS].rows_quarantined == 1
+
+
+def test_load__what_passed_is_remembered_by_the_text_of_each_value(company):
+    head = "opportunity_id,account_id,opened_at,status,amount\n"
+    company.land("a.csv", head + "1,a,2024-01-01,open,0.10\n2,a,2024-01-01,open,\n", DEALS)
+    company.load()
+    kept = [json.loads(text)["amount"] for (text,) in company.rows("select combination from load.passed order by 1")]
+    assert kept == ["0.10", None]

@@ -128,6 +128,7 @@ def test_check__presence_columns_may_hold_anything_that_is_null_with_the_value()
         ("expect_column_values_to_be_between", {"column": "status", "min_value": 5}, "could not be run"),
         ("expect_no_such_thing", {"column": "status"}, "not accepted"),
         ("expect_table_row_count_to_equal", {"value": 7}, "not a rule over rows"),
+        ("expect_column_values_to_be_unique", {"column": "status"}, "compares rows with each other"),
     ],
 )
 def test_check__a_rule_that_cannot_be_run_is_an_error_and_never_a_pass(expectation_type, kwargs, expected):

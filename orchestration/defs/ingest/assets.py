@@ -79,6 +79,10 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
         home = workspace.locate()
         sources = read_sources(home.sources_file, dict(contracts))
         collection = collect(home, dict(contracts), sources)
+        for notice in collection.notices:
+            # A file that landed before under another name is no news at every refresh; one that nobody reads is.
+            if notice.status != "duplicate":
+                context.log.warning(f"not read: {notice.message}")
         if config.full:
             remove_warehouse(home)
         with open_warehouse(home) as connection:
