@@ -141,6 +141,11 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
             refused += refused_segments
             write_refusals(connection, refused)
         context.log.info(f"as of {as_of_at:%Y-%m-%d %H:%M:%S} UTC")
+        if as_of_at > datetime.now(UTC).replace(tzinfo=None):
+            context.log.warning(
+                "that moment lies in the future: what fires, enters a segment or is handed over there is landed as a fact of then; "
+                "scoring explain --at and scoring forecast look ahead and land nothing"
+            )
         return dg.MaterializeResult(
             metadata={
                 "as_of_at": as_of_at.isoformat(),
