@@ -18,15 +18,16 @@ Hammersley 1946).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm, t
 
 from ml.forecast.baselines import NAMES, baseline_points, won_between
-from ml.forecast.history import DealHistory, day, timestamps
+from ml.forecast.history import DealHistory, day, days, timestamps
 from ml.forecast.totals import ALL, LEVELS, SCENARIOS, Totals, doubt_sd, fit_forecast, level_name, simulate
 
 PRIOR_ORIGINS = 4.0
@@ -126,12 +127,26 @@ def fit_calibration(
         `centre` and `issued_sd` (else it is replayed). May be empty: the prior holds.
     model_sd, doubt : the same of the forecast that is to be calibrated, where there is one.
     """
-    methods = ("model", *NAMES)
     usable = past[past["model"] > 0] if len(past) else past
     n = len(usable)
     if n and "centre" not in usable:
         usable = _as_issued(usable, horizon)
-    moments = days_between(usable["origin"]) if n else np.empty(0)
+    pool = _fit_pool(usable, horizon, model_sd, doubt)
+    standardised, worth = np.empty(0), 0.0
+    if n:
+        standardised = _log_errors(usable["actual"], usable["centre"]) / usable["issued_sd"].to_numpy(float)
+        standardised = standardised[np.isfinite(standardised)]
+        worth = _worth(days(usable["origin"]), horizon) / n
+    stretch = pool.believed * predictive_quantiles(standardised, np.full(len(standardised), worth)) / _SCORES
+    spread = float(np.interp(norm.ppf(0.9), _SCORES, stretch))
+    return replace(pool, spread=spread, stretch=tuple(stretch.tolist()))
+
+
+def _fit_pool(usable: pd.DataFrame, horizon: float, model_sd: float | None, doubt: float) -> Calibration:
+    """Weights, bias and what the pool is believed to be wrong by, of windows that have ended; nothing learnt of the spread yet."""
+    methods = ("model", *NAMES)
+    n = len(usable)
+    moments = days(usable["origin"]) if n else np.empty(0)
     independent = min(float(n), (moments.max() - moments.min()) / horizon + 1) if n else 0.0
     share = independent / n if n else 0.0
     sds = usable["model_sd"].to_numpy(float) if n else np.empty(0)
@@ -149,7 +164,7 @@ def fit_calibration(
     for name in methods:
         error = _log_errors(usable["actual"], usable[name]) if n else np.empty(0)
         known = np.isfinite(error)
-        beyond = float((error[known] ** 2 - windows[:n][known]).sum())
+        beyond = float((error[known] ** 2 - windows[:n][known]).sum()) if n else 0.0
         own[name] = (share * max(beyond, 0.0) + PRIOR_ORIGINS * prior[name]) / (
             share * float(known.sum()) + PRIOR_ORIGINS
         )
@@ -160,34 +175,30 @@ def fit_calibration(
     pooled = noise**2 + sum(weights[name] ** 2 * own[name] for name in methods)
     believed = float(np.sqrt(pooled / (all_sds**2).mean()))
     log_error = {name: float(np.sqrt(value + noise**2)) for name, value in own.items()}
-    bias, standardised, counts = 0.0, np.empty(0), 0.0
-    if n:
-        plain = Calibration(horizon, weights, 0.0, believed, log_error, n, independent)
-        centre = [plain.centre(dict(zip(methods, row, strict=True))) for row in usable[list(methods)].to_numpy(float)]
-        error = _log_errors(usable["actual"], pd.Series(centre))
-        bias = float(error.mean()) * independent / (independent + PRIOR_ORIGINS)
-        standardised = _log_errors(usable["actual"], usable["centre"]) / usable["issued_sd"].to_numpy(float)
-        counts = _worth(moments, horizon) / n
-    reach = predictive_quantiles(standardised, np.full(n, counts))
-    stretch = believed * reach / _SCORES
-    return Calibration(
-        horizon, weights, bias, float(np.interp(norm.ppf(0.9), _SCORES, stretch)), log_error, n, independent,
-        believed, tuple(stretch.tolist()),
-    )  # fmt: skip
+    plain = Calibration(horizon, weights, 0.0, believed, log_error, n, independent, believed)
+    if n == 0:
+        return plain
+    centre = [plain.centre(dict(zip(methods, row, strict=True))) for row in usable[list(methods)].to_numpy(float)]
+    error = _log_errors(usable["actual"], pd.Series(centre))
+    error = error[np.isfinite(error)]
+    bias = float(error.mean()) * independent / (independent + PRIOR_ORIGINS) if len(error) else 0.0
+    return replace(plain, bias=bias)
 
 
 def _as_issued(past: pd.DataFrame, horizon: float) -> pd.DataFrame:
     """With `centre` and `issued_sd`: what would have been said at each origin, of windows that had ended by then."""
-    ordered = past.assign(_moment=days_between(past["origin"])).sort_values("_moment").reset_index(drop=True)
-    ordered["centre"], ordered["issued_sd"] = np.nan, np.nan
+    ordered = past.assign(_moment=days(past["origin"])).sort_values("_moment").reset_index(drop=True)
     if "doubt_sd" not in ordered:
         ordered["doubt_sd"] = 0.0
-    for number, row in enumerate(ordered.to_dict("records")):
-        ended = ordered.iloc[:number]
-        ended = ended[ended["_moment"] + horizon <= row["_moment"]]
-        known = fit_calibration(ended, horizon, row["model_sd"], row["doubt_sd"])
-        ordered.loc[number, ["centre", "issued_sd"]] = known.centre(row), row["model_sd"] * known.believed
-    return ordered.drop(columns="_moment")
+    moments = ordered["_moment"].to_numpy()
+    centre, issued_sd = np.empty(len(ordered)), np.empty(len(ordered))
+    records: list[dict[str, Any]] = ordered.to_dict("records")  # type: ignore[assignment]
+    for number, row in enumerate(records):
+        # In order of time: those whose windows had ended are the first ones.
+        ended = ordered.iloc[: int(np.searchsorted(moments + horizon, moments[number], side="right"))]
+        known = _fit_pool(ended, horizon, row["model_sd"], row["doubt_sd"])
+        centre[number], issued_sd[number] = known.centre(row), row["model_sd"] * known.believed
+    return ordered.drop(columns="_moment").assign(centre=centre, issued_sd=issued_sd)
 
 
 def _worth(moments: np.ndarray, horizon: float) -> float:
@@ -213,7 +224,7 @@ def _scale_grid() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def predictive_quantiles(errors: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """How far the next error may lie: quantiles at the normal scores 0.25, 0.5 ... 3 of an error of which neither scale nor shape is certain.
+    """How far the next error may lie: quantiles at the normal scores 0.25, 0.5 ... 3 of one of which neither scale nor shape is certain.
 
     Errors are Student's t around 0 with a scale and one of `SHAPES` degrees of freedom. The scale is 1 by belief (log-normal, worth
     `PRIOR_ORIGINS` errors). The quantiles are of the predictive distribution, the mixture over what is still believed of both: few errors
@@ -256,11 +267,6 @@ def calibrations_of(rows: pd.DataFrame) -> list[Calibration]:
         past["doubt_sd"] = model["doubt_sd"].astype(float).reindex(past.index) if "doubt_sd" in model else 0.0
         found.append(fit_calibration(past.reset_index(), float(horizon)))
     return found
-
-
-def days_between(column: pd.Series) -> np.ndarray:
-    """Dates as float days."""
-    return np.array([day(value) for value in column])
 
 
 def _log_errors(actual: pd.Series, point: pd.Series) -> np.ndarray:
@@ -335,7 +341,17 @@ def backtest(
                     of_model = dimension == ALL and frame["method"].iloc[0] == "model"
                     frame["doubt_sd"] = record["doubt_sd"] if of_model else np.nan
             past[horizon].append(record)
-    columns = ["origin", "horizon_days", "dimension", "label", "method", "point", "actual", "origins_before", "doubt_sd"]
+    columns = [
+        "origin",
+        "horizon_days",
+        "dimension",
+        "label",
+        "method",
+        "point",
+        "actual",
+        "origins_before",
+        "doubt_sd",
+    ]
     levels = [level_name(level) for level in LEVELS]
     if not found:
         return pd.DataFrame(columns=columns + levels)

@@ -458,9 +458,9 @@ def _with_owners_and_months(
 def _spread_of(seen: np.ndarray, expected: np.ndarray) -> float:
     """Standard deviation of a shared factor with mean 1 over Poisson counts, drawn to the prior.
 
-    Method of moments with degrees of freedom (Pearson's dispersion, McCullagh and Nelder 1989): squared distances from expectations that were
-    fitted on the same months are too small by the months fitted, those that are chance as well as those that are the factor. So they
-    are enlarged first, and what chance explains is taken off then.
+    Method of moments with degrees of freedom (Pearson's dispersion, McCullagh and Nelder 1989): squared distances from expectations
+    that were fitted on the same months are too small by the months fitted, what is chance in them as well as what is the factor.
+    So they are enlarged first, and what chance explains is taken off then.
     """
     used = expected > 0
     seen, expected = seen[used], expected[used]

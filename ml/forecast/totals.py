@@ -230,10 +230,10 @@ def simulate(
     by_season = generator.standard_normal((scenarios, 3))
     # What the three months of the quarter have in common is the level.
     by_season -= by_season.mean(axis=1, keepdims=True)
-    number = np.arange(int(months.max()) + 1)
+    month_no = np.arange(int(months.max()) + 1)
     month_factor = np.exp(
-        sd * generator.standard_normal((scenarios, len(number)))
-        + season_sd * by_season[:, number % 3]
+        sd * generator.standard_normal((scenarios, len(month_no)))
+        + season_sd * by_season[:, month_no % 3]
         + level_sd * generator.standard_normal((scenarios, 1))
         - (sd**2 + season_sd**2 * 2 / 3 + level_sd**2) / 2
     )
