@@ -6,23 +6,29 @@ forecast itself (`ml.forecast.totals`), the baselines (`ml.forecast.baselines`).
 Method. Rolling origins (Tashman 2000): at each one everything is fitted anew on what was known. The forecast of an
 origin is then calibrated on *earlier* origins whose window had ended by it, never on its own or later ones. Its centre is a
 log-linear pool of the model and the baselines, weighted by the inverse of their mean squared log errors (Bates and
-Granger 1969), each drawn to a prior; its bias is taken off, drawn to 0; its spread is stretched by the root mean
-square of the standardised errors, drawn to 1. Windows overlap: as many independent origins are counted as windows fit
-between the first and the last one.
+Granger 1969), each drawn to a prior; its bias is taken off, drawn to 0. How far it is believed to be wrong is the noise of the window
+and the weighted errors of what is pooled: what the model's scenarios doubt of the model itself counts by the model's weight alone.
+Its spread is learnt from errors that it made *when it was made*, with the weights and the bias of then (prequential, Dawid 1984):
+errors of the windows that weights and bias were fitted on are too small. The spread stays uncertain: intervals are the
+predictive quantiles over a scale (log-normal prior) and a shape (Student's t: one month out of all order must not widen all others),
+weighted by the windows that were seen. Windows overlap: they count as many as a series with that overlap is worth (Bayley and
+Hammersley 1946).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from ml.forecast.baselines import NAMES, baseline_points, won_between
-from ml.forecast.history import DealHistory, day, timestamps
-from ml.forecast.totals import ALL, LEVELS, SCENARIOS, Totals, fit_forecast, level_name, simulate
+from ml.forecast.history import DealHistory, day, days, timestamps
+from ml.forecast.totals import ALL, LEVELS, SCENARIOS, Totals, doubt_sd, fit_forecast, level_name, simulate
 
 PRIOR_ORIGINS = 4.0
 """How many independent origins the prior beliefs below are worth."""
@@ -47,7 +53,14 @@ REPEATED = ("run_rate", "last_year")
 SHARPNESS = 1.0
 """Weights are mean squared errors to the power of minus this."""
 
+SHAPES = (4.0, 8.0, 100.0)
+"""Degrees of freedom that errors beyond the scenarios may have, each as likely as the other beforehand: fat tails to none."""
+
+MOST_DOUBT = 0.8
+"""No more of the variance of scenarios than this is doubt of the model itself."""
+
 _SECOND = 1.0 / 86_400
+_SCORES = np.arange(0.25, 3.01, 0.25)
 _MOST_LOG_ERROR = 1.5
 
 
@@ -59,9 +72,11 @@ class Calibration:
     ----------
     weights : method -> share in the pool; sums to 1.
     bias : log of what came over the pool, to be added.
-    spread : factor on log distances from the median.
+    spread : factor on log distances from the median, at P10 and P90.
     log_error : method -> root mean square log error, for intervals of the baselines alone.
     origins : origins looked at; independent : windows that fit between them.
+    believed : what the spread would be if nothing were learnt of it: standard deviation of the pool's error over that of the scenarios.
+    stretch : `spread` at the normal scores 0.25, 0.5 ... 3 of a scenario; empty where it is the same at all.
     """
 
     horizon: float
@@ -71,6 +86,14 @@ class Calibration:
     log_error: dict[str, float]
     origins: int
     independent: float
+    believed: float = 1.0
+    stretch: tuple[float, ...] = ()
+
+    def spread_at(self, scores: np.ndarray) -> np.ndarray:
+        """Factor on log distances from the median of scenarios with these normal scores, the same shape."""
+        if not self.stretch:
+            return np.full(np.shape(scores), self.spread)
+        return np.interp(np.abs(scores), _SCORES, self.stretch)
 
     def centre(self, points: Mapping[str, float]) -> float:
         """Pool of the methods that have a point, bias taken off; the model's own point must be among them."""
@@ -92,59 +115,140 @@ def prior_own_squares(noise: float) -> dict[str, float]:
     return {name: error**2 + (noise**2 if name in REPEATED else 0.0) for name, error in PRIOR_OWN_ERROR.items()}
 
 
-def fit_calibration(past: pd.DataFrame, horizon: float, model_sd: float | None = None) -> Calibration:
+def fit_calibration(
+    past: pd.DataFrame, horizon: float, model_sd: float | None = None, doubt: float = 0.0
+) -> Calibration:
     """Learn from origins whose windows have ended.
 
     Parameters
     ----------
     past : rows of one horizon: `origin`, `actual`, a column per method, `model_sd` (standard deviation of the model's
-        scenarios in logs). May be empty: the prior holds.
-    model_sd : the same of the forecast that is to be calibrated, where there is one.
+        scenarios in logs), and where they are known `doubt_sd` (the part of it that is doubt of the model) and what was said at the time,
+        `centre` and `issued_sd` (else it is replayed). May be empty: the prior holds.
+    model_sd, doubt : the same of the forecast that is to be calibrated, where there is one.
     """
-    methods = ("model", *NAMES)
     usable = past[past["model"] > 0] if len(past) else past
     n = len(usable)
-    independent = 0.0
+    if n and "centre" not in usable:
+        usable = _as_issued(usable, horizon)
+    pool = _fit_pool(usable, horizon, model_sd, doubt)
+    standardised, worth = np.empty(0), 0.0
     if n:
-        moments = days_between(usable["origin"])
-        independent = min(float(n), (moments.max() - moments.min()) / horizon + 1)
+        standardised = _log_errors(usable["actual"], usable["centre"]) / usable["issued_sd"].to_numpy(float)
+        standardised = standardised[np.isfinite(standardised)]
+        worth = _worth(days(usable["origin"]), horizon) / n
+    stretch = pool.believed * predictive_quantiles(standardised, np.full(len(standardised), worth)) / _SCORES
+    spread = float(np.interp(norm.ppf(0.9), _SCORES, stretch))
+    return replace(pool, spread=spread, stretch=tuple(stretch.tolist()))
+
+
+def _fit_pool(usable: pd.DataFrame, horizon: float, model_sd: float | None, doubt: float) -> Calibration:
+    """Weights, bias and what the pool is believed to be wrong by, of windows that have ended; nothing learnt of the spread yet."""
+    methods = ("model", *NAMES)
+    n = len(usable)
+    moments = days(usable["origin"]) if n else np.empty(0)
+    independent = min(float(n), (moments.max() - moments.min()) / horizon + 1) if n else 0.0
     share = independent / n if n else 0.0
-    sds = [*(usable["model_sd"] if n else ()), *([] if model_sd is None else [model_sd])]
-    noise = float(np.sqrt(np.mean(np.square(sds)))) if sds else PRIOR_NOISE
+    sds = usable["model_sd"].to_numpy(float) if n else np.empty(0)
+    doubts = usable["doubt_sd"].to_numpy(float) if n and "doubt_sd" in usable else np.zeros(n)
+    all_sds, all_doubts = (sds, doubts) if model_sd is None else (np.append(sds, model_sd), np.append(doubts, doubt))
+    if len(all_sds) == 0:
+        all_sds, all_doubts = np.array([PRIOR_NOISE]), np.zeros(1)
+    all_doubts = np.minimum(np.nan_to_num(all_doubts) ** 2, MOST_DOUBT * all_sds**2)
+    windows = all_sds**2 - all_doubts
+    noise = float(np.sqrt(windows.mean()))
     prior = prior_own_squares(noise)
+    # The model is wrong by no less than what it says itself.
+    prior["model"] = max(prior["model"], float(all_doubts.mean()))
     own: dict[str, float] = {}
-    errors: dict[str, np.ndarray] = {}
     for name in methods:
-        errors[name] = _log_errors(usable["actual"], usable[name]) if n else np.empty(0)
-        known = np.isfinite(errors[name])
-        seen = share * float(known.sum())
-        beyond = float((errors[name][known] ** 2 - usable["model_sd"].to_numpy(float)[known] ** 2).sum()) if n else 0.0
-        own[name] = (share * max(beyond, 0.0) + PRIOR_ORIGINS * prior[name]) / (seen + PRIOR_ORIGINS)
+        error = _log_errors(usable["actual"], usable[name]) if n else np.empty(0)
+        known = np.isfinite(error)
+        beyond = float((error[known] ** 2 - windows[:n][known]).sum()) if n else 0.0
+        own[name] = (share * max(beyond, 0.0) + PRIOR_ORIGINS * prior[name]) / (
+            share * float(known.sum()) + PRIOR_ORIGINS
+        )
     raw = {name: own[name] ** -SHARPNESS for name in methods}
     total = sum(raw.values())
     weights = {name: value / total for name, value in raw.items()}
     # The pool is wrong by the noise of the window and by what its methods are wrong by beyond it.
-    believed = 1.0 + sum(weights[name] ** 2 * own[name] for name in methods) / noise**2
-    plain = Calibration(
-        horizon, weights, 0.0, float(np.sqrt(believed)),
-        {name: float(np.sqrt(value + noise**2)) for name, value in own.items()}, n, independent,
-    )  # fmt: skip
+    pooled = noise**2 + sum(weights[name] ** 2 * own[name] for name in methods)
+    believed = float(np.sqrt(pooled / (all_sds**2).mean()))
+    log_error = {name: float(np.sqrt(value + noise**2)) for name, value in own.items()}
+    plain = Calibration(horizon, weights, 0.0, believed, log_error, n, independent, believed)
     if n == 0:
         return plain
-    centre = np.array(
-        [plain.centre(dict(zip(methods, row, strict=True))) for row in usable[list(methods)].to_numpy(float)]
-    )
+    centre = [plain.centre(dict(zip(methods, row, strict=True))) for row in usable[list(methods)].to_numpy(float)]
     error = _log_errors(usable["actual"], pd.Series(centre))
-    bias = float(error.mean()) * independent / (independent + PRIOR_ORIGINS)
-    standardised = (error - bias) / np.maximum(usable["model_sd"].to_numpy(), 1e-3)
-    spread = np.sqrt((share * (standardised**2).sum() + PRIOR_ORIGINS * believed) / (independent + PRIOR_ORIGINS))
-    return Calibration(horizon, plain.weights, bias, float(spread), plain.log_error, n, independent)
+    error = error[np.isfinite(error)]
+    bias = float(error.mean()) * independent / (independent + PRIOR_ORIGINS) if len(error) else 0.0
+    return replace(plain, bias=bias)
+
+
+def _as_issued(past: pd.DataFrame, horizon: float) -> pd.DataFrame:
+    """With `centre` and `issued_sd`: what would have been said at each origin, of windows that had ended by then."""
+    ordered = past.assign(_moment=days(past["origin"])).sort_values("_moment").reset_index(drop=True)
+    if "doubt_sd" not in ordered:
+        ordered["doubt_sd"] = 0.0
+    moments = ordered["_moment"].to_numpy()
+    centre, issued_sd = np.empty(len(ordered)), np.empty(len(ordered))
+    records: list[dict[str, Any]] = ordered.to_dict("records")  # type: ignore[assignment]
+    for number, row in enumerate(records):
+        # In order of time: those whose windows had ended are the first ones.
+        ended = ordered.iloc[: int(np.searchsorted(moments + horizon, moments[number], side="right"))]
+        known = _fit_pool(ended, horizon, row["model_sd"], row["doubt_sd"])
+        centre[number], issued_sd[number] = known.centre(row), row["model_sd"] * known.believed
+    return ordered.drop(columns="_moment").assign(centre=centre, issued_sd=issued_sd)
+
+
+def _worth(moments: np.ndarray, horizon: float) -> float:
+    """How many independent squared errors those of windows from these moments are worth, 1 to their number.
+
+    Errors of two windows are correlated by the share r that they have in common, their squares by r squared; n values with
+    correlations c are worth n^2 / sum of c (Bayley and Hammersley 1946).
+    """
+    common = np.maximum(1.0 - np.abs(moments[:, None] - moments[None, :]) / horizon, 0.0)
+    return float(len(moments) ** 2 / (common**2).sum())
+
+
+@cache
+def _scale_grid() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Scales, log of their prior, distances, and P(error < distance), shape (shapes, scales, distances)."""
+    # Known as well as from so many errors: the log of a standard deviation estimated from n has 1 / (2 n) for variance.
+    sd = 1.0 / np.sqrt(2.0 * PRIOR_ORIGINS)
+    log_scale = np.linspace(-6.0 * sd, 6.0 * sd, 73)
+    distance = np.concatenate([np.linspace(0.0, 6.0, 121), np.geomspace(6.1, 120.0, 60)])
+    scale = np.exp(log_scale)
+    below = np.stack([t.cdf(distance[None, :] / scale[:, None], shape) for shape in SHAPES])
+    return scale, -0.5 * (log_scale / sd) ** 2, distance, below
+
+
+def predictive_quantiles(errors: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """How far the next error may lie: quantiles at the normal scores 0.25, 0.5 ... 3 of one of which neither scale nor shape is certain.
+
+    Errors are Student's t around 0 with a scale and one of `SHAPES` degrees of freedom. The scale is 1 by belief (log-normal, worth
+    `PRIOR_ORIGINS` errors). The quantiles are of the predictive distribution, the mixture over what is still believed of both: few errors
+    leave it wider than the best fit, as a t quantile is wider than a normal one (Geisser 1993, "Predictive inference").
+
+    Parameters
+    ----------
+    errors : standardised by what was believed, shape (n,), may be empty; counts : what each is worth (a power of its
+        likelihood: overlapping windows are less than one), shape (n,).
+    """
+    scale, log_prior, distance, below = _scale_grid()
+    log_weight = np.repeat(log_prior[None, :], len(SHAPES), axis=0)
+    for number, shape in enumerate(SHAPES):
+        density = t.logpdf(errors[:, None] / scale[None, :], shape) - np.log(scale)
+        log_weight[number] += counts @ density
+    weight = np.exp(log_weight - log_weight.max())
+    mixed = np.tensordot(weight / weight.sum(), below, axes=2)
+    return np.interp(norm.cdf(_SCORES), mixed, distance)
 
 
 def calibrations_of(rows: pd.DataFrame) -> list[Calibration]:
     """One calibration per horizon from the rows of a `backtest`, of which all windows have ended.
 
-    The spread of the model's scenarios is read from their P10 and P90.
+    The spread of the model's scenarios is read from their P10 and P90, what they doubt of the model from `doubt_sd` where it is.
     """
     found = []
     whole = rows[rows["dimension"] == ALL]
@@ -160,13 +264,9 @@ def calibrations_of(rows: pd.DataFrame) -> list[Calibration]:
         with np.errstate(divide="ignore", invalid="ignore"):
             sd = np.log(high / np.maximum(low, 0.01 * high)) / (2 * norm.ppf(0.9))
         past["model_sd"] = np.clip(np.nan_to_num(sd, nan=1.0), 0.005, 2.0)
+        past["doubt_sd"] = model["doubt_sd"].astype(float).reindex(past.index) if "doubt_sd" in model else 0.0
         found.append(fit_calibration(past.reset_index(), float(horizon)))
     return found
-
-
-def days_between(column: pd.Series) -> np.ndarray:
-    """Dates as float days."""
-    return np.array([day(value) for value in column])
 
 
 def _log_errors(actual: pd.Series, point: pd.Series) -> np.ndarray:
@@ -197,9 +297,9 @@ def backtest(
     Returns
     -------
     One row per origin, horizon, dimension, label and method: `point`, `actual`, a column per level of
-    `ml.forecast.totals.LEVELS`, `origins_before` (calibrated on). Methods: `forecast` (calibrated), `model` (as fitted), and for the
-    whole the baselines, whose intervals come from their own earlier errors. In cents. An origin without a deal at
-    risk has no rows.
+    `ml.forecast.totals.LEVELS`, `origins_before` (calibrated on), `doubt_sd` (of the model's row of the whole: how much of its spread
+    in logs is doubt of the model). Methods: `forecast` (calibrated), `model` (as fitted), and for the whole the baselines, whose
+    intervals come from their own earlier errors. In cents. An origin without a deal at risk has no rows.
     """
     windows = np.asarray(sorted(horizons), dtype=float)
     final = history.live(history.as_of(np.inf))
@@ -217,13 +317,16 @@ def backtest(
         )
         baselines = baseline_points(history, moment, windows, model.creation, model.values)
         draws = totals.draws(ALL)[:, 0, :].astype(float)
+        doubts = doubt_sd(model, totals)
         for k, horizon in enumerate(windows):
             record = {"origin": stamp, "actual": won_between(history, final, moment, moment + horizon)}
             record |= {name: float(points[k]) for name, points in baselines.items()}
-            record |= {"model": float(np.median(draws[:, k])), "model_sd": log_sd(draws[:, k])}
+            record |= {"model": float(np.median(draws[:, k])), "model_sd": log_sd(draws[:, k]), "doubt_sd": doubts[k]}
             ended = [row for row in past[horizon] if day(row["origin"]) + horizon <= moment]
-            calibration = fit_calibration(pd.DataFrame(ended), horizon, record["model_sd"])
-            factor = _scenario_factor(draws[:, k], calibration.centre(record), calibration.spread)
+            calibration = fit_calibration(pd.DataFrame(ended), horizon, record["model_sd"], record["doubt_sd"])
+            record["centre"] = calibration.centre(record)
+            record["issued_sd"] = record["model_sd"] * calibration.believed
+            factor = _scenario_factor(draws[:, k], record["centre"], calibration)
             for dimension in totals.labels:
                 parts = totals.draws(dimension)[:, :, k].astype(float)
                 actual = _actual_by(history, final, totals, dimension, moment, horizon)
@@ -235,8 +338,20 @@ def backtest(
                 for frame in found[-(2 + (len(NAMES) if dimension == ALL else 0)) :]:
                     frame["origin"], frame["horizon_days"], frame["dimension"] = stamp, horizon, dimension
                     frame["origins_before"] = calibration.origins
+                    of_model = dimension == ALL and frame["method"].iloc[0] == "model"
+                    frame["doubt_sd"] = record["doubt_sd"] if of_model else np.nan
             past[horizon].append(record)
-    columns = ["origin", "horizon_days", "dimension", "label", "method", "point", "actual", "origins_before"]
+    columns = [
+        "origin",
+        "horizon_days",
+        "dimension",
+        "label",
+        "method",
+        "point",
+        "actual",
+        "origins_before",
+        "doubt_sd",
+    ]
     levels = [level_name(level) for level in LEVELS]
     if not found:
         return pd.DataFrame(columns=columns + levels)
@@ -263,12 +378,18 @@ def log_sd(draws: np.ndarray) -> float:
     return float(np.clip((np.log(high) - np.log(max(low, 0.01 * high))) / 2, 0.005, 2.0))
 
 
-def _scenario_factor(total: np.ndarray, centre: float, spread: float) -> np.ndarray:
+def normal_scores(values: np.ndarray) -> np.ndarray:
+    """Standard normal quantiles of the ranks along the first axis, the same shape."""
+    rank = np.argsort(np.argsort(values, axis=0, kind="stable"), axis=0)
+    return np.asarray(norm.ppf((np.arange(len(values)) + 0.5) / max(len(values), 1)))[rank]
+
+
+def _scenario_factor(total: np.ndarray, centre: float, calibration: Calibration) -> np.ndarray:
     """Factor of each scenario that puts the median at `centre` and stretches log distances from it."""
     middle = float(np.median(total))
     if middle <= 0:
         return np.ones(len(total))
-    wanted = centre * (total / middle) ** spread
+    wanted = centre * (total / middle) ** calibration.spread_at(normal_scores(total))
     return np.where(total > 0, wanted / np.where(total > 0, total, 1.0), 1.0)
 
 
@@ -354,7 +475,13 @@ def calibrate(
     begin, end = np.concatenate([[0.0], totals.block_end[:-1]]), totals.block_end
     low, high = np.concatenate([[0.0], at]), np.concatenate([at, [np.inf]])
     shared = np.maximum(np.minimum(end[:, None], high) - np.maximum(begin[:, None], low), 0.0)
-    middle = (begin + end) / 2
-    return totals.adjusted(
-        shared @ factor / shared.sum(axis=1), np.interp(middle, at / 2, [each.spread for each in ordered])
-    )
+    # Between two horizons the spread goes from one's to the other's; a horizon's is that of its middle.
+    place = np.clip(np.interp((begin + end) / 2, at / 2, np.arange(len(at))), 0, len(at) - 1)
+    near = np.minimum(place.astype(int), max(len(at) - 2, 0))
+    scores = normal_scores((totals.open[ALL] + totals.new[ALL])[:, 0, :])
+    by_horizon = [each.spread_at(scores) for each in ordered]
+    spread = np.empty_like(scores)
+    for block, (low_at, share) in enumerate(zip(near, place - near, strict=True)):
+        high_at = min(low_at + 1, len(at) - 1)
+        spread[:, block] = (1 - share) * by_horizon[low_at][:, block] + share * by_horizon[high_at][:, block]
+    return totals.adjusted(shared @ factor / shared.sum(axis=1), spread)

@@ -79,6 +79,7 @@ class HazardModel:
     tables : factor -> effects; fading : factor -> effects that are multiplied by 1 / (1 + weeks since / 8).
     owner_log_factor : by the owner's code in the history of the fit, of the hazard of winning.
     month_sd : standard deviation of the log factor that a month has on all hazards of winning.
+    season_sd : the same of the effect of a month of the quarter, learnt from as few months as there were of it.
     level_sd : the same of the level of the fit itself, by the events and months that it saw.
     counts : cells, weeks at risk, won, lost.
     left_out : sentences on what the sources have, but known at too few closings to be learnt from.
@@ -91,6 +92,7 @@ class HazardModel:
     fading: dict[str, np.ndarray]
     owner_log_factor: np.ndarray
     month_sd: float
+    season_sd: float
     level_sd: float
     fiscal_start_month: int
     counts: dict[str, int]
@@ -238,6 +240,7 @@ def fit_hazard(
         fading=fading,
         owner_log_factor=np.zeros(owner_count),
         month_sd=PRIOR_MONTH_SD,
+        season_sd=0.0,
         level_sd=PRIOR_MONTH_SD,
         fiscal_start_month=fiscal_start_month,
         counts={
@@ -445,23 +448,44 @@ def _with_owners_and_months(
     fields["intercept"] = model.intercept + np.array([np.log(level), 0.0])
     fields["owner_log_factor"] = _pooled_log_factor(by_owner[0, :-1], by_owner[1, :-1])
     fields["month_sd"] = month_sd
-    fields["level_sd"] = float(np.sqrt(month_sd**2 * min(concentration, 1.0) + 1.0 / max(float(seen.sum()), 1.0)))
+    fields["season_sd"] = _season_sd(by_month[1], month_sd) if "month_of_quarter" in model.edges else 0.0
+    # Chance in a weighted count: its variance is the sum of weight^2 x count, not the weighted count.
+    chance = float((weight * seen).sum()) / max(float(seen.sum()), 1.0) ** 2 if seen.sum() > 0 else 1.0
+    fields["level_sd"] = float(np.sqrt(month_sd**2 * min(concentration, 1.0) + min(chance, 1.0)))
     return HazardModel(**fields)
 
 
 def _spread_of(seen: np.ndarray, expected: np.ndarray) -> float:
-    """Standard deviation of a shared factor with mean 1 over Poisson counts, drawn to the prior."""
+    """Standard deviation of a shared factor with mean 1 over Poisson counts, drawn to the prior.
+
+    Method of moments with degrees of freedom (Pearson's dispersion, McCullagh and Nelder 1989): squared distances from expectations
+    that were fitted on the same months are too small by the months fitted, what is chance in them as well as what is the factor.
+    So they are enlarged first, and what chance explains is taken off then.
+    """
     used = expected > 0
     seen, expected = seen[used], expected[used]
     if expected.sum() <= 0:
         return PRIOR_MONTH_SD
     expected = expected * (max(seen.sum(), 1e-9) / expected.sum())
-    variance = ((seen - expected) ** 2 - seen).sum() / (expected**2).sum()
-    # As many months as the large ones are worth.
-    months = expected.sum() ** 2 / (expected**2).sum()
-    variance *= months / max(months - MONTHS_FITTED, 1.0)
+    months = _effective_months(expected)
+    distances = ((seen - expected) ** 2).sum() * months / max(months - MONTHS_FITTED, 1.0)
+    variance = (distances - seen.sum()) / (expected**2).sum()
     pooled = (months * max(variance, 0.0) + PRIOR_MONTHS * PRIOR_MONTH_SD**2) / (months + PRIOR_MONTHS)
     return float(np.sqrt(pooled))
+
+
+def _effective_months(expected: np.ndarray) -> float:
+    """As many months as the large ones are worth."""
+    return float(expected.sum() ** 2 / (expected**2).sum())
+
+
+def _season_sd(expected: np.ndarray, month_sd: float) -> float:
+    """Standard deviation of the log effect of a month of the quarter: the mean of a third of the months, each off by its own factor and
+    by chance."""
+    if expected.sum() <= 0:
+        return PRIOR_MONTH_SD
+    months = _effective_months(expected)
+    return float(np.sqrt(min((month_sd**2 + months / expected.sum()) * 3.0 / max(months, 3.0), 1.0)))
 
 
 def _pooled_log_factor(seen: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -144,7 +144,8 @@ class Totals:
 
         Parameters
         ----------
-        centre : factor on each block's median, shape (blocks,); spread : factor on log distances from it.
+        centre : factor on each block's median, shape (blocks,); spread : factor on log distances from it, shape (blocks,) or
+            (scenarios, blocks).
         """
         total = (self.open[ALL] + self.new[ALL])[:, 0, :].astype(np.float64)
         middle = np.median(total, axis=0)
@@ -224,12 +225,17 @@ def simulate(
                 code_of(name, rows), weights=history.amount[rows], minlength=len(labels[name])
             )
 
-    # The factor of each month on all hazards of winning, and the doubt about their level; mean 1.
-    sd, level_sd = model.deal.month_sd, model.deal.level_sd
+    # The factor of each month on all hazards of winning, and the doubts about their level and about the season; mean 1.
+    sd, season_sd, level_sd = model.deal.month_sd, model.deal.season_sd, model.deal.level_sd
+    by_season = generator.standard_normal((scenarios, 3))
+    # What the three months of the quarter have in common is the level.
+    by_season -= by_season.mean(axis=1, keepdims=True)
+    month_no = np.arange(int(months.max()) + 1)
     month_factor = np.exp(
-        sd * generator.standard_normal((scenarios, int(months.max()) + 1))
+        sd * generator.standard_normal((scenarios, len(month_no)))
+        + season_sd * by_season[:, month_no % 3]
         + level_sd * generator.standard_normal((scenarios, 1))
-        - (sd**2 + level_sd**2) / 2
+        - (sd**2 + season_sd**2 * 2 / 3 + level_sd**2) / 2
     )
     factor = month_factor[:, months]
 
@@ -250,6 +256,14 @@ def simulate(
     )
     new_draws = _new_draws(model, history, labels, dimensions, edges, factor, generator)
     return Totals(moment, periods.reset_index(drop=True), labels, won, open_draws, new_draws, edges, in_period)
+
+
+def doubt_sd(model: ForecastModel, totals: Totals) -> np.ndarray:
+    """How much of the spread of scenarios is doubt of the model itself, and not chance of the periods: standard deviation in logs, shape
+    (periods,). The level of the hazards moves everything, that of creation the share which is not yet created."""
+    new, total = (totals.draws(ALL, part)[:, 0, :].mean(axis=0, dtype=np.float64) for part in ("new", "total"))
+    share = np.divide(new, total, out=np.zeros_like(total), where=total > 0)
+    return np.sqrt(model.deal.level_sd**2 + (share * model.creation.level_sd) ** 2)
 
 
 def days_of(column: pd.Series) -> np.ndarray:

@@ -6,9 +6,11 @@ import shutil
 from datetime import date
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from orchestration.lib.dbt_runner import read_project
+from orchestration.lib.documents import landed_documents
 from orchestration.lib.errors import UserError
 from orchestration.lib.forecasts import (
     BACKTESTS,
@@ -189,6 +191,13 @@ def test_backtest__knows_ended_windows_only_and_calibrates_the_forecast(
     assert all(str(last) <= "2026-06-30 00:00:00" for _, _, last in found)
     assert [c.origins for c in read_calibrations(workspace)] == [5, 4]
     assert made.calibrated_on == 5
+    # What of the spread was doubt of the model is landed for the next calibration; the warehouse does not need it.
+    landed = pd.read_parquet(landed_documents(workspace, BACKTESTS)[-1])
+    doubted = landed[landed["doubt_sd"].notna()]
+    assert set(zip(doubted["method"], doubted["dimension"], strict=True)) == {("model", "all")}
+    assert len(doubted) == 9
+    assert (doubted["doubt_sd"] > 0).all()
+    assert "doubt_sd" not in TABLES["forecast_backtests"][1]
 
 
 def test_snapshots__stay_as_they_were_made_whatever_becomes_of_the_settings(

@@ -4,7 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml.forecast.hazard import deal_forecasts, fit_hazard, incidence
+from ml.forecast.hazard import (
+    PRIOR_MONTH_SD,
+    PRIOR_MONTHS,
+    _season_sd,
+    _spread_of,
+    deal_forecasts,
+    fit_hazard,
+    incidence,
+)
 from ml.forecast.history import DealHistory, day, versions_of_deals
 from ml.forecast.person_periods import count_cells, spells_from_openings
 from tests.trials.forecast_company import STAGES, company
@@ -105,3 +113,31 @@ def test_slip__is_certain_for_overdue_deals_and_rarer_the_later_the_promise():
 def test_dates_to_be_won_by__lie_ahead():
     with pytest.raises(ValueError, match="must not lie before 2024-10-15"):
         deal_forecasts(MODEL, HISTORY, AS_OF, ["2024-10-01"])
+
+
+def test_months__differ_by_as_much_as_was_planted_though_the_season_was_fitted_on_them():
+    """Expectations of each month of the quarter come from the same months: what is left of chance and of the factor is less than there was."""
+    generator = np.random.default_rng(2)
+    for planted in (0.0, 0.15, 0.3):
+        found = []
+        for _ in range(300):
+            season = np.tile([30.0, 45.0, 60.0], 8)
+            factor = np.exp(generator.normal(0, planted, 24) - planted**2 / 2)
+            seen = generator.poisson(season * factor).astype(float)
+            fitted = np.tile([seen[month::3].mean() for month in range(3)], 8)
+            found.append(_spread_of(seen, fitted) ** 2)
+        believed = PRIOR_MONTHS * PRIOR_MONTH_SD**2
+        # Without the prior: large months count more, so that they are worth 22 of 24. No variance is below nothing.
+        months = 24 * 45**2 / (45**2 + 150)
+        variance = (np.mean(found) * (months + PRIOR_MONTHS) - believed) / months
+        assert variance == pytest.approx(np.expm1(planted**2), rel=0.15, abs=0.003)
+
+
+def test_season__is_known_the_better_the_more_months_there_were_of_it():
+    sds = [_season_sd(np.full(count, 50.0), 0.15) for count in (3, 12, 48)]
+    assert sds[0] > sds[1] > sds[2] > 0
+    # A quarter of a year says of each month what one month says.
+    assert sds[0] == pytest.approx(np.sqrt(0.15**2 + 1 / 50))
+    assert _season_sd(np.full(12, 5.0), 0.15) > sds[1]
+    assert np.isfinite([_season_sd(np.zeros(3), 0.15), _season_sd(np.array([1e-9]), 0.15)]).all()
+    assert MODEL.season_sd > 0 == fit_hazard(HISTORY, AS_OF, by_season=False, with_features=False).season_sd

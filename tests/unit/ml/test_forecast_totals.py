@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ml.forecast.history import WON, day
-from ml.forecast.totals import fit_forecast, month_periods, simulate
+from ml.forecast.totals import doubt_sd, fit_forecast, month_periods, simulate
 from tests.trials.forecast_company import company
 
 MADE = company(21, weeks=90, deals_per_week=25.0, owners=8)
@@ -57,12 +57,35 @@ def test_owners__move_together_as_far_as_months_differ():
     """The sum is wider than of independent owners where months are good or bad for all, and only there."""
     ratio = {}
     for sd in (0.0, 0.4):
-        model = replace(MODEL, deal=replace(MODEL.deal, month_sd=sd, level_sd=0.0))
+        model = replace(MODEL, deal=replace(MODEL.deal, month_sd=sd, season_sd=0.0, level_sd=0.0))
         draws = simulate(model, HISTORY, PERIODS, dimensions=("owner",), scenarios=600, seed=5).draws("owner", "open")
         owners = draws[:, :, 7].astype(float)
         ratio[sd] = owners.sum(axis=1).var() / owners.var(axis=0).sum()
     assert ratio[0.0] == pytest.approx(1.0, abs=0.2)
     assert ratio[0.4] > 1.5
+
+
+def test_season__moves_months_apart_and_not_the_quarter():
+    """Doubt of the season widens a month, and hardly a whole quarter, in which what one month has more another has less."""
+    width = {}
+    for sd in (0.0, 0.5):
+        model = replace(MODEL, deal=replace(MODEL.deal, month_sd=0.0, season_sd=sd, level_sd=0.0))
+        quarter = pd.concat([month_periods("2024-09-01", 1, months=n) for n in (1, 3)], ignore_index=True)
+        draws = simulate(model, HISTORY, quarter, scenarios=600, seed=5).draws("all", "open")[:, 0].astype(float)
+        width[sd] = draws.std(axis=0) / draws.mean(axis=0)
+    assert width[0.5][0] > 2 * width[0.0][0]
+    assert width[0.5][1] - width[0.0][1] < 0.5 * (width[0.5][0] - width[0.0][0])
+
+
+def test_doubt__is_that_of_the_level_and_of_creation_for_what_is_not_there_yet():
+    found = doubt_sd(MODEL, TOTALS)
+    assert found.shape == (len(TOTALS.periods),)
+    assert (found[1:] >= MODEL.deal.level_sd).all()
+    late = replace(MODEL, creation=replace(MODEL.creation, level_sd=1.0))
+    share = TOTALS.draws("all", "new")[:, 0].mean(axis=0) / TOTALS.draws()[:, 0].mean(axis=0)
+    np.testing.assert_allclose(
+        doubt_sd(late, TOTALS) ** 2 - MODEL.deal.level_sd**2, share.astype(float) ** 2, rtol=1e-3, atol=1e-6
+    )
 
 
 def test_scenarios__are_the_same_for_the_same_seed():
