@@ -181,12 +181,16 @@ def read_deals(workspace: Workspace) -> Deals:
             order by history.opportunity_id, known_from
             """
         ).df()
-        # A deal whose last row has ended was deleted then.
-        deleted = con.execute(
+        # A deal of which nothing holds any more was deleted then, or merged into another one; it may have come back since.
+        gone = con.execute(
             """
-            select opportunity_id as deal_id, max(valid_to) as known_from
-            from intermediate.int_deals__history
-            group by opportunity_id having max(valid_to) < timestamp '9999-01-01'
+            select deal_id, valid_to as known_from from (
+                select opportunity_id as deal_id, valid_to,
+                    lead(valid_from) over (partition by opportunity_id order by valid_from) as next_from
+                from intermediate.int_deals__history
+            ) as spans
+            where valid_to < timestamp '9999-01-01' and (next_from is null or next_from > valid_to)
+            order by valid_to, deal_id
             """
         ).df()
         known_of_accounts = read_account_series(con, workspace)
@@ -229,10 +233,11 @@ def read_deals(workspace: Workspace) -> Deals:
     if not won_count:
         raise UserError("no deal has been won yet: there is nothing to learn a forecast from")
     fingerprint = _fingerprint(versions, known_of_accounts.engagement, known_of_accounts.scores)
-    if len(deleted):
+    if len(gone):
         import pandas as pd
 
-        last = versions.drop_duplicates("deal_id", keep="last").drop(columns="known_from").merge(deleted, on="deal_id")
+        before = versions.sort_values("known_from", kind="stable")
+        last = pd.merge_asof(gone, before, on="known_from", by="deal_id").dropna(subset="status")
         versions = pd.concat([versions, last.assign(is_deleted=True)], ignore_index=True)
     # What no deal has is not known, instead of known to be nothing.
     empty = [n for n in ("stage", "amount_cents", "expected_close_date") if versions[n].isna().all()]
