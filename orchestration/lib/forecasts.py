@@ -26,10 +26,12 @@ from orchestration.lib.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ml.forecast.hazard import HazardModel
     from ml.forecast.history import DealHistory
 
 FORECASTS = "scoring/forecasts"
 FORECAST_DEALS = "scoring/forecast_deals"
+EFFECTS = "scoring/forecast_effects"
 BACKTESTS = "scoring/forecast_backtests"
 METHOD_VERSION = 2
 """Raised when `ml.forecast` would say something else of the same deals."""
@@ -37,6 +39,8 @@ METHOD_VERSION = 2
 #: The first sets the sum of new business. Region and segment are the account's as of the moment.
 DIMENSIONS = ("owner", "team", "product", "region", "segment")
 RUN_RATE_DAYS = 90
+#: Open deals of which it is kept why their chances are what they are, those with the most to expect of this quarter first.
+MOST_EXPLAINED = 20_000
 #: A silence of all deals up to three times as long as any of the last three years, and up to two months in any case, is believed.
 LEAST_SILENCE_DAYS = 61
 SILENCE_SEEN_DAYS = 3 * 365
@@ -85,6 +89,19 @@ TABLES = {
             "close_date": "date",
             "close_date_high": "date",
             "slip_probability": "double",
+        },
+    ),
+    "forecast_effects": (
+        EFFECTS,
+        {
+            "forecast_id": "varchar",
+            "as_of_at": "timestamp",
+            "opportunity_id": "varchar",
+            "factor": "varchar",
+            "observed": "varchar",
+            "won_this_month_effect": "decimal(9,6)",
+            "won_this_quarter_effect": "decimal(9,6)",
+            "won_next_quarter_effect": "decimal(9,6)",
         },
     ),
     "forecast_backtests": (
@@ -361,6 +378,8 @@ def make_forecast(
         as_of_at=as_of_at,
         **{name: by_deal[f"p_won_by_{day:%Y-%m-%d}"] for name, day in ends.items()},
     )
+    effects = _effects(model.deal, deals.history, as_of_at, by_deal, ends, seed)
+    _land(workspace, "forecast_effects", effects.assign(forecast_id=forecast_id, as_of_at=as_of_at), forecast_id)
     # The deals first: a forecast is there when its sums are.
     _land(workspace, "forecast_deals", by_deal, forecast_id)
     file = _land(workspace, "forecasts", frame, forecast_id)
@@ -561,6 +580,30 @@ def _deal_dates(today: date, fiscal_year_start_month: int) -> dict[str, date]:
         "won_this_quarter_probability": quarters.iloc[0].date(),
         "won_next_quarter_probability": quarters.iloc[1].date(),
     }
+
+
+def _effects(
+    model: HazardModel,
+    history: DealHistory,
+    as_of_at: datetime,
+    by_deal: pd.DataFrame,
+    ends: dict[str, date],
+    seed: int,
+) -> pd.DataFrame:
+    """Why the chances of the deals that say most are what they are: a row per deal and factor."""
+    import numpy as np
+
+    from ml.forecast.effects import PARTS_PER_WHOLE, deal_effects
+    from ml.forecast.history import day
+
+    row = history.open_as_of(day(as_of_at))
+    worth = by_deal["won_this_quarter_probability"].to_numpy() * np.nan_to_num(history.amount[row])
+    said = np.sort(np.argsort(-worth, kind="stable")[:MOST_EXPLAINED])
+    frame = deal_effects(model, history, as_of_at, sorted(set(ends.values())), row[said], seed=seed)
+    names = {name.replace("_probability", "_effect"): f"effect_by_{day:%Y-%m-%d}" for name, day in ends.items()}
+    return frame.rename(columns={"deal_id": "opportunity_id"}).assign(
+        **{name: (frame[its] / PARTS_PER_WHOLE).astype(float).round(6) for name, its in names.items()}
+    )
 
 
 def _windows(as_of_at: datetime, horizons: Any) -> pd.DataFrame:

@@ -10,8 +10,10 @@ import pytest
 
 from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.errors import UserError
+from orchestration.lib.forecast_effects import CALLED, effects_in_sum, effects_of, reasons
 from orchestration.lib.forecasts import (
     BACKTESTS,
+    EFFECTS,
     FORECAST_DEALS,
     FORECASTS,
     TABLES,
@@ -33,7 +35,7 @@ from tests.conftest import Company
 
 MARTS = (
     *("forecast_snapshots", "forecast_accuracy", "forecast_backtest", "deal_forecasts", "forecast_comparison"),
-    "pipeline_forecast",
+    *("deal_forecast_effects", "pipeline_forecast"),
 )
 
 
@@ -41,7 +43,7 @@ MARTS = (
 def workspace(demo: Company, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """The demo company before anybody forecast anything."""
     result = demo.copy(tmp_path_factory.mktemp("forecasts") / "workspace")
-    for folder in (FORECASTS, FORECAST_DEALS, BACKTESTS):
+    for folder in (FORECASTS, FORECAST_DEALS, EFFECTS, BACKTESTS):
         shutil.rmtree(result.landing / folder)
     with open_warehouse(result) as con:
         for table in (*TABLES, "forecast_files"):
@@ -177,6 +179,33 @@ def test_deal_forecasts__every_open_deal_has_chances_that_fit_together(
     )
 
 
+def test_effects__say_of_every_open_deal_why_and_add_up_to_what_is_expected(
+    workspace: Workspace, made: MadeForecast
+) -> None:
+    ((explained, expected),) = rows(
+        workspace, "select count(*), sum(won_this_quarter_probability * amount) from marts.deal_forecasts"
+    )
+    assert explained == made.deal_count
+    with open_warehouse(workspace) as con:
+        con.execute("use warehouse.marts")
+        found = effects_in_sum(con, "won_this_quarter_probability")
+        name, chance = con.execute(
+            "select opportunity_id, won_this_quarter_probability from deal_forecasts "
+            "where amount is not null order by won_this_quarter_probability desc limit 1"
+        ).fetchall()[0]
+        why = effects_of(con, [name], "won_this_quarter_probability")[name]
+    assert found[0]["factor"] == "typical"
+    assert {"age", "stage", "owner", "engagement"} < {row["factor"] for row in found}
+    assert float(sum(row["amount"] for row in found)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(sum(row["effect"] for row in why)) == pytest.approx(chance, abs=2e-6)
+    assert sum(row["effect"] for row in why) > 2 * why[0]["effect"], (
+        "the best deal is hardly better than the typical one"
+    )
+    said = reasons(why)
+    assert CALLED[why[1]["factor"]] in said
+    assert f"({why[1]['observed']})" in said
+
+
 def test_backtest__knows_ended_windows_only_and_calibrates_the_forecast(
     workspace: Workspace, made: MadeForecast
 ) -> None:
@@ -207,7 +236,7 @@ def test_snapshots__stay_as_they_were_made_whatever_becomes_of_the_settings(
     with open_warehouse(workspace) as con:
         for table in (*TABLES, "forecast_files"):
             con.execute(f"drop table history.{table}")
-        assert load_forecasts(con, workspace) == 5
+        assert load_forecasts(con, workspace) == 7
         assert load_forecasts(con, workspace) == 0
     show(workspace)
     assert rows(workspace, query) == before
