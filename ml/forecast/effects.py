@@ -6,7 +6,8 @@ Method. Every week has log-odds of winning and of losing that are sums over fact
 The typical deal has the mean of each factor's part over the deals that were open at the landmarks of the fit. All parts move evenly and
 at once from the typical deal's to the deal's own, and every factor gets what its part changes on the way: Aumann and Shapley 1974,
 "Values of non-atomic games"; integrated gradients in Sundararajan, Taly and Yan 2017, "Axiomatic attribution for deep networks". So the
-effects and the typical chance sum to the chance, whatever the order, and a factor that is as usual has none. Integrated by Gauss and Legendre.
+effects and the typical chance sum to the chance, whatever the order, and a factor that is as usual has none. The integral is Gauss and
+Legendre's.
 """
 
 from __future__ import annotations

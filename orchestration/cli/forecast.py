@@ -329,7 +329,7 @@ def backtest(workspace: Workspace, first: datetime | None, last: datetime | None
     click.echo(f"replaying {len(origins)} moments from {origins[0]} to {origins[-1]}", err=True)
     frame = make_backtest(workspace, deals, origins, settings)
     show_scores(screens.console(), frame, HORIZONS_DAYS)
-    for sentence in deals.history.lacking():
+    for sentence in deals.lacking_then():
         click.echo(f"Could not be restored: {sentence}")
     click.echo("Landed; shown by the marts and used for intervals from the next forecast on (scoring forecast make).")
 

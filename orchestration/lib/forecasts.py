@@ -20,6 +20,7 @@ from orchestration.lib.account_series import read_account_series
 from orchestration.lib.documents import land_document, landed_documents
 from orchestration.lib.errors import UserError
 from orchestration.lib.scorecard_settings import Forecast
+from orchestration.lib.stage_orders import not_restored, stage_orders
 from orchestration.lib.warehouse import open_warehouse, quoted
 from orchestration.lib.workspace import Workspace
 
@@ -33,7 +34,7 @@ FORECASTS = "scoring/forecasts"
 FORECAST_DEALS = "scoring/forecast_deals"
 EFFECTS = "scoring/forecast_effects"
 BACKTESTS = "scoring/forecast_backtests"
-METHOD_VERSION = 2
+METHOD_VERSION = 3
 """Raised when `ml.forecast` would say something else of the same deals."""
 
 #: The first sets the sum of new business. Region and segment are the account's as of the moment.
@@ -133,6 +134,7 @@ class Deals:
         forecast_category, stage_win_rate.
     fingerprint : equal deals have an equal one.
     also_lacking : what the sources do not say of regions and segments, as sentences.
+    not_restored : what is known now, but of no past moment, as sentences.
     """
 
     as_of_at: datetime
@@ -141,6 +143,11 @@ class Deals:
     fingerprint: str
     won_count: int
     also_lacking: tuple[str, ...] = ()
+    not_restored: tuple[str, ...] = ()
+
+    def lacking_then(self) -> list[str]:
+        """What a backtest cannot see as it was at its past moments, as sentences."""
+        return [*self.history.lacking(), *self.also_lacking, *self.not_restored]
 
 
 @dataclass(frozen=True)
@@ -258,9 +265,13 @@ def read_deals(workspace: Workspace) -> Deals:
         versions = pd.concat([versions, last.assign(is_deleted=True)], ignore_index=True)
     # What no deal has is not known, instead of known to be nothing.
     empty = [n for n in ("stage", "amount_cents", "expected_close_date") if versions[n].isna().all()]
-    history = DealHistory.from_versions(versions.drop(columns=empty), stages=stages, groups=DIMENSIONS[1:])
+    orders = stage_orders(workspace)
+    history = DealHistory.from_versions(
+        versions.drop(columns=empty), stages=stages, groups=DIMENSIONS[1:], stage_orders=orders
+    )
     lacking = group_history_lacking(has_regions, has_segments, changed_at)
-    return Deals(as_of_at, known_of_accounts.given_to(history), open_deals, fingerprint, won_count, lacking)
+    not_then = (*not_restored(orders), "teams of owners: they count in their present ones at every moment")
+    return Deals(as_of_at, known_of_accounts.given_to(history), open_deals, fingerprint, won_count, lacking, not_then)
 
 
 def _require_news(deals: Deals) -> None:

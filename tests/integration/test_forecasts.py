@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import pytest
 
+from ml.forecast.history import day
 from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.errors import UserError
 from orchestration.lib.forecast_effects import CALLED, effects_in_sum, effects_of, reasons
@@ -204,6 +205,18 @@ def test_effects__say_of_every_open_deal_why_and_add_up_to_what_is_expected(
     said = reasons(why)
     assert CALLED[why[1]["factor"]] in said
     assert f"({why[1]['observed']})" in said
+
+
+def test_stages__learnt_in_python_are_those_learnt_in_sql(workspace: Workspace) -> None:
+    deals = read_deals(workspace)
+    listed = [
+        stage for (stage,) in rows(workspace, "select stage from intermediate.int_deals__stages order by stage_no")
+    ]
+    assert deals.history.stages_learnt(day(deals.as_of_at)) == listed
+    assert len(listed) > 3
+    early = deals.history.staged_as_of(day(datetime(2025, 3, 1)))
+    assert set(early.labels["stage"]) <= set(listed)
+    assert any("teams of owners" in sentence for sentence in deals.lacking_then())
 
 
 def test_backtest__knows_ended_windows_only_and_calibrates_the_forecast(
