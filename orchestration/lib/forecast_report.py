@@ -402,7 +402,7 @@ def _said(con: duckdb.DuckDBPyConnection, chosen: Row) -> Section:
             *([Table(
                 "How right each source was, in periods that are over",
                 [
-                    ("Source", True), ("days before the end", False), ("periods", False), ("off by (WAPE)", False),
+                    ("Source", True), ("days before the end", False), ("numbers", False), ("off by (WAPE)", False),
                     ("model on the same", False), ("bias", False), ("nobody closer", False),
                 ],
                 records,
@@ -416,9 +416,9 @@ def _said(con: duckdb.DuckDBPyConnection, chosen: Row) -> Section:
 def _before(record: Row | None) -> str:
     """How far off a source was before, and the model beside it."""
     if record is None or record["wape"] is None:
-        return f"{NONE}\nno period yet"
-    periods = "1 period" if record["periods"] == 1 else f"{record['periods']} periods"
-    return f"{_percent(record['wape'])}\nmodel {_percent(record['model_wape'])}, {periods}"
+        return f"{NONE}\nnone is over yet"
+    numbers = "1 number" if record["periods"] == 1 else f"{record['periods']} numbers"
+    return f"{_percent(record['wape'])}\nmodel {_percent(record['model_wape'])}, {numbers}"
 
 
 def _group_table(

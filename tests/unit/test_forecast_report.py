@@ -217,11 +217,11 @@ def test_report__says_what_people_say_beside_the_model_and_how_right_they_were(
     numbers, targets, records = section.tables
     assert [list(row) for row in numbers.rows] == [
         [
-            "all\n", "override\nuntil 2026-09-15", "1,150,000", "\u2013", "\u2013\nno period yet",
+            "all\n", "override\nuntil 2026-09-15", "1,150,000", "\u2013", "\u2013\nnone is over yet",
             "a deal that is not in the CRM\nAda, 2026-08-01",
         ],
         [
-            "Ada\nowner", "submitted commit\n", "650,000", "600,000\n480,000 to 720,000", "10\u00a0%\nmodel 10\u00a0%, 2 periods",
+            "Ada\nowner", "submitted commit\n", "650,000", "600,000\n480,000 to 720,000", "10\u00a0%\nmodel 10\u00a0%, 2 numbers",
             "<i>without Acme</i>\nAda, 2026-08-01",
         ],
     ]  # fmt: skip
