@@ -130,7 +130,7 @@ def _parts(
                 part = table[codes][:, None, :] + fading[codes][:, None, :] * fade[None, :, None]
             elif factor in weekly and factor in model.tables:
                 table = model.tables[factor]
-                seen = np.stack([table[weekly[factor](week, slice(None))] for week in numbers], axis=1)
+                seen = np.stack([table[weekly[factor](week, slice(None))] for week in range(weeks)], axis=1)
                 part = seen if part is None else part + seen
         if part is not None:
             found[name] = part

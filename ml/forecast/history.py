@@ -271,7 +271,8 @@ class DealHistory:
         entries = rows.groupby(["deal", "stage"], sort=False)["entered"].min().reset_index()
         entries = entries.sort_values(["deal", "entered", "stage"])
         places = (entries.groupby("deal").cumcount() + 1).groupby(entries["stage"]).mean()
-        return [str(name) for name in places.reset_index().sort_values([0, "stage"])["stage"]]
+        ranked = places.rename("place").reset_index().sort_values(["place", "stage"])
+        return [str(name) for name in ranked["stage"]]
 
     def with_account_series(
         self,

@@ -78,7 +78,7 @@ def effects_of(con: duckdb.DuckDBPyConnection, deals: Sequence[str], chance: str
     return result
 
 
-def in_points(effect: Decimal | float) -> str:
+def in_points(effect: Decimal) -> str:
     """0.123 -> "+12"; what rounds to nothing has no sign."""
     return f"{100 * effect:+.0f}" if abs(effect) >= LEAST_SHOWN else "0"
 
