@@ -219,6 +219,36 @@ def test_stages__learnt_in_python_are_those_learnt_in_sql(workspace: Workspace) 
     assert any("teams of owners" in sentence for sentence in deals.lacking_then())
 
 
+def test_deals__that_were_merged_for_a_time_are_not_open_in_it(workspace: Workspace, made: MadeForecast) -> None:
+    """Nothing holds in the history of a deal while it is deleted or counts in another one."""
+    model = "intermediate.int_deals__history"
+    with open_warehouse(workspace) as con:
+        name, begun = con.execute(
+            f"select opportunity_id, max(valid_from) from {model} group by opportunity_id "
+            "having max_by(status, valid_from) = 'open' and max(valid_from) < '2026-06-15' order by 1 limit 1"
+        ).fetchall()[0]
+        con.execute(
+            f"insert into {model} select * replace (valid_from + interval 9 days as valid_from) from {model} "
+            "where opportunity_id = ? and valid_from = ?",
+            [name, begun],
+        )
+        con.execute(
+            f"update {model} set valid_to = valid_from + interval 3 days where opportunity_id = ? and valid_from = ?",
+            [name, begun],
+        )
+    history = read_deals(workspace).history
+    open_on = [
+        name in history.deal_ids[history.deal[history.open_as_of(day(begun) + days)]]
+        for days in (1, 2.9, 3, 8.9, 9, 14)
+    ]
+    with open_warehouse(workspace) as con:
+        con.execute(f"delete from {model} where opportunity_id = ? and valid_from > ?", [name, begun])
+        con.execute(
+            f"update {model} set valid_to = '9999-12-31' where opportunity_id = ? and valid_from = ?", [name, begun]
+        )
+    assert open_on == [True, True, False, False, True, True]
+
+
 def test_backtest__knows_ended_windows_only_and_calibrates_the_forecast(
     workspace: Workspace, made: MadeForecast
 ) -> None:
