@@ -307,15 +307,14 @@ def backtest(
     found: list[pd.DataFrame] = []
     for origin in sorted(origins, key=day):
         moment = day(origin)
+        then = history.staged_as_of(moment)
         try:
-            model = fit_forecast(history, origin, fiscal_start_month=fiscal_start_month, seed=seed)
+            model = fit_forecast(then, origin, fiscal_start_month=fiscal_start_month, seed=seed)
         except ValueError:
             continue
         stamp = timestamps(np.array([moment]))[0]
-        totals = simulate(
-            model, history, _windows(moment, windows), dimensions=dimensions, scenarios=scenarios, seed=seed
-        )
-        baselines = baseline_points(history, moment, windows, model.creation, model.values)
+        totals = simulate(model, then, _windows(moment, windows), dimensions=dimensions, scenarios=scenarios, seed=seed)
+        baselines = baseline_points(then, moment, windows, model.creation, model.values)
         draws = totals.draws(ALL)[:, 0, :].astype(float)
         doubts = doubt_sd(model, totals)
         for k, horizon in enumerate(windows):

@@ -132,7 +132,7 @@ class _Prepared:
         # Weeks that were one to the fit are one here.
         fade = fade_by_lead()[np.searchsorted(LEAD_EDGES, week, side="right") + 1] if "lead" in model.edges else 1.0
         eta = self.base[at] + self.fades[at] * np.float32(fade)
-        for name, codes in _week_codes(model.edges, self.start, self.age, self.promised, self.calendar).items():
+        for name, codes in week_codes(model.edges, self.start, self.age, self.promised, self.calendar).items():
             eta += self.tables[name][codes(week, at)]
         odds = np.exp(np.minimum(eta, np.float32(30.0)))
         total = odds[:, 0] + odds[:, 1] + 1
@@ -146,7 +146,7 @@ def fade_by_lead() -> np.ndarray:
     return np.concatenate([[1.0], 1.0 / (1.0 + (first + last) / 2 / FADE_WEEKS)])
 
 
-def _week_codes(
+def week_codes(
     edges: dict[str, np.ndarray], start: np.ndarray, age: np.ndarray, promised: np.ndarray, calendar: Calendar
 ) -> dict[str, WeekCodes]:
     """Factor -> function (week, positions) -> codes: what changes from week to week and is known beforehand."""
@@ -226,7 +226,7 @@ def fit_hazard(
     sizes = {name: len(cuts) + 2 for name, cuts in edges.items()}
     if by_season:
         sizes["ripe"] = 3 * (len(edges["ripe"]) + 1) + 1
-    weekly = _week_codes(edges, spells.start, spells.age, history.promised[spells.row], calendar)
+    weekly = week_codes(edges, spells.start, spells.age, history.promised[spells.row], calendar)
     cells = count_cells(spells, static, sizes, weekly)
     # From landmarks a deal counts several times; it is worth one to the prior.
     worth = len(np.unique(history.deal[spells.row])) / len(spells)

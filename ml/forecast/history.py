@@ -94,6 +94,8 @@ class DealHistory:
     observed_from : first day of which all closings are known. Exports often hold closed deals from some date on: who closed
         before it is missing, so nobody's survival before it counts (left truncation).
     undated_count : deals left out because nobody knows when they opened.
+    stage_orders : (day from which it was known, open stages in their order), oldest first; the first one also stands for the time before.
+        No stages: learnt from the deals that were won. Empty = `stage` is by one order at all moments. See `staged_as_of`.
     """
 
     deal_ids: np.ndarray
@@ -117,6 +119,7 @@ class DealHistory:
     undated_count: int
     given: frozenset[str] = field(default_factory=frozenset)
     account_series: Mapping[str, AccountSeries] = field(default_factory=dict)
+    stage_orders: tuple[tuple[float, tuple[str, ...]], ...] = ()
 
     @classmethod
     def from_versions(
@@ -126,6 +129,7 @@ class DealHistory:
         stages: Sequence[str] = (),
         groups: Sequence[str] = (),
         observed_from: object = None,
+        stage_orders: Sequence[tuple[object, Sequence[str]]] = (),
     ) -> DealHistory:
         """Sort versions and count what each deal did before.
 
@@ -135,6 +139,7 @@ class DealHistory:
         stages : open stages in their order; a stage that is not among them has no place in it.
         groups : columns by which sums are wanted, beside `owner`; their latest value as of a moment counts.
         observed_from : None = the earliest closing known.
+        stage_orders : (moment, stages) for `staged_as_of`; none = `stages` at all moments.
 
         Raises
         ------
@@ -190,13 +195,12 @@ class DealHistory:
             names = list(stages) or sorted(versions.loc[versions["status"] == "open", "stage"].dropna().unique())
             stage = pd.Index(names).get_indexer(pd.Index(versions["stage"].iloc[order])).astype(np.int16)
             labels["stage"] = np.array(names, dtype=object)
+            if stage_orders:
+                coded["stage_name"], labels["stage_name"] = _factorize(versions["stage"].iloc[order])
         promised = number("expected_close_date")
         before = np.arange(len(order)) - 1
         same = ~first
-        new_stage = first | (stage != stage[before])
-        run_start = np.maximum.accumulate(np.where(new_stage, np.arange(len(order)), 0))
-        entered = np.where(first, np.minimum(opened, known_from), known_from)
-        went_back = same & (stage >= 0) & (stage[before] >= 0) & (stage < stage[before]) & (status == OPEN)
+        stage_since, moves_back = _track(stage, first, opened, known_from, status)
         with np.errstate(invalid="ignore"):
             pushed = same & (promised > promised[before]) & (status == OPEN)
         observed = day(observed_from) if observed_from is not None else float(np.nanmin(closed, initial=np.inf))
@@ -216,8 +220,8 @@ class DealHistory:
             amount=number("amount_cents"),
             promised=promised,
             stage=stage,
-            stage_since=entered[run_start],
-            moves_back=_count_so_far(went_back, first),
+            stage_since=stage_since,
+            moves_back=moves_back,
             pushes=_count_so_far(pushed, first),
             is_deleted=deleted,
             codes=coded,
@@ -226,7 +230,49 @@ class DealHistory:
             observed_from=observed,
             undated_count=undated,
             given=frozenset(name for name in OPTIONAL if name in versions),
+            stage_orders=tuple(sorted((day(moment), tuple(names)) for moment, names in stage_orders))
+            if "stage" in versions
+            else (),
         )
+
+    def staged_as_of(self, moment: float) -> DealHistory:
+        """The same deals with the order of stages, and the moves back in it, as it was known at a moment (float days)."""
+        if not self.stage_orders:
+            return self
+        held = [names for known_from, names in self.stage_orders if known_from <= moment]
+        names = list(held[-1] if held else self.stage_orders[0][1]) or self.stages_learnt(moment)
+        if names == list(self.labels["stage"]):
+            return self
+        place = np.append(pd.Index(names).get_indexer(pd.Index(self.labels["stage_name"])), -1).astype(np.int16)
+        stage = place[self.codes["stage_name"]]
+        first = np.ones(len(stage), dtype=bool)
+        first[1:] = np.diff(self.deal) != 0
+        stage_since, moves_back = _track(stage, first, self.opened, self.known_from, self.status)
+        labels = self.labels | {"stage": np.array(names, dtype=object)}
+        return replace(self, stage=stage, stage_since=stage_since, moves_back=moves_back, labels=labels)
+
+    def stages_learnt(self, moment: float) -> list[str]:
+        """Open stages in the order in which deals that were known as won at a moment had come into them.
+
+        By the mean place among the stages of a deal, as `int_deals__stages` does it.
+        """
+        now = self.live(self.as_of(moment))
+        won = np.zeros(len(self.deal_ids), dtype=bool)
+        won[self.deal[now[self.status[now] == WON]]] = True
+        code = self.codes["stage_name"]
+        seen = won[self.deal] & (self.known_from <= moment) & (self.status == OPEN) & (code >= 0) & ~self.is_deleted
+        rows = pd.DataFrame(
+            {
+                "deal": self.deal[seen],
+                "stage": self.labels["stage_name"][code[seen]],
+                "entered": self.known_from[seen],
+            }
+        )
+        entries = rows.groupby(["deal", "stage"], sort=False)["entered"].min().reset_index()
+        entries = entries.sort_values(["deal", "entered", "stage"])
+        places = (entries.groupby("deal").cumcount() + 1).groupby(entries["stage"]).mean()
+        ranked = places.rename("place").reset_index().sort_values(["place", "stage"])
+        return [str(name) for name in ranked["stage"]]
 
     def with_account_series(
         self,
@@ -317,6 +363,17 @@ class DealHistory:
     def label_of(self, name: str, rows: np.ndarray) -> np.ndarray:
         """Labels of a column of codes at these versions; None where unknown."""
         return np.append(self.labels[name], np.array([None], dtype=object))[self.codes[name][rows]]
+
+
+def _track(
+    stage: np.ndarray, first: np.ndarray, opened: np.ndarray, known_from: np.ndarray, status: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Since when a deal is in the stage of a version, and how often it had moved back by then; shapes (versions,)."""
+    before = np.arange(len(stage)) - 1
+    run_start = np.maximum.accumulate(np.where(first | (stage != stage[before]), np.arange(len(stage)), 0))
+    entered = np.where(first, np.minimum(opened, known_from), known_from)
+    went_back = ~first & (stage >= 0) & (stage[before] >= 0) & (stage < stage[before]) & (status == OPEN)
+    return entered[run_start], _count_so_far(went_back, first)
 
 
 def _factorize(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:

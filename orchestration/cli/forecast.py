@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from rich.markup import escape
 from orchestration.cli import forecast_submissions, screens
 from orchestration.cli.run import FORECAST_JOB, finish
 from orchestration.lib.errors import UserError
+from orchestration.lib.forecast_effects import CALLED, effects_in_sum, effects_of, reasons
 from orchestration.lib.job_runner import run_job
 from orchestration.lib.marts_reader import open_marts, rows
 from orchestration.lib.workspace import Workspace
@@ -159,9 +160,13 @@ def make(workspace: Workspace, as_of: str) -> None:
 @forecast.command()
 @click.argument("period")
 @click.option("--top", default=10, show_default=True, type=click.IntRange(1, 1000), help="How many deals.")
+@click.option("--deal", metavar="ID", help="Every effect on the chance of this open deal.")
 @click.pass_obj
-def explain(workspace: Workspace, period: str, top: int) -> None:
-    """Say what the forecast of a PERIOD (2026-07, 2026-Q3) is made of, and how it came to be what it is."""
+def explain(workspace: Workspace, period: str, top: int, deal: str | None) -> None:
+    """Say what the forecast of a PERIOD (2026-07, 2026-Q3) is made of, and why.
+
+    An open deal's chance is that of the company's typical deal, and what is known of it adds to it or takes from it.
+    """
     out = screens.console()
     with open_marts(workspace.require()) as con:
         if _newest(con) is None:
@@ -206,16 +211,21 @@ def explain(workspace: Workspace, period: str, top: int) -> None:
                 f"({screens.money(row['p10'])} to {screens.money(row['p90'])})"
             )
         column = _chance_by(total)
+        if deal is not None:
+            _show_effects_of(out, con, deal, column, period)
+            return
         if column:
+            _show_effects(out, con, column, total["period_end"])
             deals = rows(
                 con,
                 f"select *, {column} as chance, {column} * amount as worth from deal_forecasts "
                 "where amount is not null order by worth desc nulls last, opportunity_id limit ?",
                 [top],
             )
+            why = effects_of(con, [row["opportunity_id"] for row in deals], column)
             listed = screens.table(
                 "Open deals that say most", "deal", "stage", ">amount", ">won in time", ">expected", "promised",
-                "likely close (80 %)", ">slips",
+                "likely close (80 %)", ">slips", *(["why (points of %)"] if why else []),
             )  # fmt: skip
             for row in deals:
                 listed.add_row(
@@ -223,10 +233,65 @@ def explain(workspace: Workspace, period: str, top: int) -> None:
                     screens.percent(row["chance"]), screens.money(row["worth"]), f"{row['expected_close_date'] or ''}",
                     f"{row['close_date_low']:%m-%d} .. {row['close_date_high']:%Y-%m-%d}" if row["close_date_low"] else "",
                     screens.percent(row["slip_probability"]),
+                    *([escape(reasons(why.get(row["opportunity_id"], [])))] if why else []),
                 )  # fmt: skip
             out.print(listed)
         for sentence in track_record(con):
             out.print(sentence)
+
+
+def _show_effects(out: Console, con: duckdb.DuckDBPyConnection, chance: str, end: date) -> None:
+    """Print what raises and what lowers what is expected of the open deals."""
+    found = effects_in_sum(con, chance)
+    if not found:
+        out.print("Why deals have their chances was not kept: scoring forecast make keeps it.")
+        return
+    typical, effects = found[0], found[1:]
+    result = screens.table(
+        f"What is expected of the {typical['deals']:,} open deals before {end:%Y-%m-%d}, at their amounts, and why",
+        "what is known", ">a deal's chance", ">expected amount", ">raises", ">lowers",
+    )  # fmt: skip
+    result.add_row(
+        "if each were the typical deal",
+        screens.percent(float(typical["effect"])),
+        screens.money(typical["amount"]), "", "",
+    )  # fmt: skip
+    for row in effects:
+        result.add_row(
+            CALLED[row["factor"]], f"{100 * row['effect']:+.1f}", f"{row['amount']:+,.0f}",
+            f"{row['raised']:,} deals", f"{row['lowered']:,} deals",
+        )  # fmt: skip
+    result.add_section()
+    result.add_row(
+        "as they are",
+        screens.percent(float(sum(row["effect"] for row in found))),
+        screens.money(sum(row["amount"] for row in found)), "", "",
+    )  # fmt: skip
+    out.print(result)
+    out.print(
+        "The typical deal is the mean of those that were open in the last three years. Lines add up to the last one, chances in percentage "
+        "points. The forecast above also reckons with amounts that change until the close, and with how right it was before."
+    )
+
+
+def _show_effects_of(out: Console, con: duckdb.DuckDBPyConnection, deal: str, chance: str | None, period: str) -> None:
+    """Print every effect on one deal's chance."""
+    if chance is None:
+        raise UserError(
+            f"why a deal is won is kept for the present month, the present and the next quarter (value: {period!r})"
+        )
+    effects = effects_of(con, [deal], chance).get(deal)
+    if not effects:
+        raise UserError(
+            f"the newest forecast does not explain the deal {deal!r}: it is not open, not known to it, or too small"
+        )
+    result = screens.table(f"Why {escape(deal)} is won in time", "what is known", "of this deal", ">points of %")
+    result.add_row("the typical deal", "", f"{100 * effects[0]['effect']:.1f}")
+    for row in effects[1:]:
+        result.add_row(CALLED[row["factor"]], escape(row["observed"]), f"{100 * row['effect']:+.1f}")
+    result.add_section()
+    result.add_row("chance", "", f"{100 * sum(row['effect'] for row in effects):.1f}")
+    out.print(result)
 
 
 @forecast.command()
@@ -264,7 +329,7 @@ def backtest(workspace: Workspace, first: datetime | None, last: datetime | None
     click.echo(f"replaying {len(origins)} moments from {origins[0]} to {origins[-1]}", err=True)
     frame = make_backtest(workspace, deals, origins, settings)
     show_scores(screens.console(), frame, HORIZONS_DAYS)
-    for sentence in deals.history.lacking():
+    for sentence in deals.lacking_then():
         click.echo(f"Could not be restored: {sentence}")
     click.echo("Landed; shown by the marts and used for intervals from the next forecast on (scoring forecast make).")
 

@@ -217,8 +217,10 @@ def _listed(listed: list[dict[str, Any]]) -> Any:
     )
     for row in listed:
         before, after = row["stage_before"], row["stage_after"]
+        into = row["merged_into_opportunity_id"]
         result.add_row(
-            row["bucket"].replace("_", " "), escape(row["opportunity_id"]), "" if row["side"] == "stayed" else row["side"],
+            f"{row['bucket'].replace('_', ' ')}{f' into {escape(into)}' if into else ''}", escape(row["opportunity_id"]),
+            "" if row["side"] == "stayed" else row["side"],
             escape(row["owner_name"]), escape(row["product"]), f"{row['close_month']:%Y-%m}" if row["close_month"] else "",
             escape(after or before or "" if before == after or not before or not after else f"{before} -> {after}"),
             f"{row['start_amount']:,.2f}", f"{row['change_amount']:+,.2f}", f"{row['end_amount']:,.2f}",

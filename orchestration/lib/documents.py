@@ -31,13 +31,12 @@ def land_document(workspace: Workspace, folder: str, name: str, content: bytes) 
     """
     directory = workspace.landing / folder
     directory.mkdir(parents=True, exist_ok=True)
-    arrived_at = datetime.now(UTC).replace(tzinfo=None)
+    moment = datetime.now(UTC).replace(tzinfo=None)
     landed = landed_documents(workspace, folder)
     if landed:
-        last = datetime.strptime(landed[-1].name.split("-", 1)[0], _STAMP)
         # Two documents of one instant, or a clock set back, must not change their order.
-        arrived_at = max(arrived_at, last + timedelta(microseconds=1))
-    path = directory / f"{arrived_at:{_STAMP}}-{hashlib.sha256(content).hexdigest()[:12]}-{name}"
+        moment = max(moment, arrived_at(landed[-1]) + timedelta(microseconds=1))
+    path = directory / f"{moment:{_STAMP}}-{hashlib.sha256(content).hexdigest()[:12]}-{name}"
     temporary = directory / f".{path.name}.tmp"
     with temporary.open("wb") as file:
         file.write(content)
@@ -55,6 +54,11 @@ def landed_documents(workspace: Workspace, folder: str) -> list[Path]:
     if not directory.is_dir():
         return []
     return sorted(path for path in directory.iterdir() if _NAME.match(path.name))
+
+
+def arrived_at(path: Path) -> datetime:
+    """When a landed document arrived, naive UTC."""
+    return datetime.strptime(path.name.split("-", 1)[0], _STAMP)
 
 
 def sync_directory(directory: Path) -> None:

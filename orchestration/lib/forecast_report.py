@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestration.lib import forecast_marts
+from orchestration.lib import forecast_marts, forecast_said
 from orchestration.lib.errors import UserError
 from orchestration.lib.forecast_plots import (
     METHODS,
@@ -142,6 +142,7 @@ def report(con: duckdb.DuckDBPyConnection, *, currency: str, period: str | None 
             _fan(sums),
             _people(chosen, by["owner"], by["team"]),
             _groups(chosen, {name: by[name] for name in ("region", "segment", "product")}),
+            _said(con, chosen),
             _record(con),
             _changes(con),
             _risks(con),
@@ -326,6 +327,98 @@ def _groups(chosen: Row, by: dict[str, list[Row]]) -> Section:
             for name, found in known.items()
         ],
     )
+
+
+def _said(con: duckdb.DuckDBPyConnection, chosen: Row) -> Section:
+    """What people said of the period and what they aim at, beside the model, and how right each source was before."""
+    label = chosen["period_label"]
+    title = "What people say, and how right they were"
+    said = forecast_said.said_of(con, label, (chosen["period_end"] - chosen["forecast_as_of_at"].date()).days)
+    numbers = [
+        [
+            f"{'all' if row['dimension'] == 'all' else row['label_name']}\n{'' if row['dimension'] == 'all' else row['dimension']}",
+            f"{forecast_said.CALLED[row['method']]}\n{forecast_said.until(row)}",
+            _whole(row["amount"]),
+            NONE
+            if row["middle"] is None
+            else f"{_whole(row['middle'])}\n{_whole(row['low'])} to {_whole(row['high'])}",
+            _before(said.record_of(row)),
+            f"{row['note']}\n{row['author']}, {row['recorded_at']:%Y-%m-%d}",
+        ]
+        for row in said.numbers
+    ]
+    targets = [
+        [
+            f"{row['owner_name']}\n{row['team']}", _whole(row["target_amount"]), _whole(row["gap_amount"]), _whole(row["middle"]),
+            row["source"].replace("_", " "), f"{row['note'] or NONE}\n{row['author'] or ''}",
+        ]
+        for row in said.targets[:MOST_LABELS]
+    ]  # fmt: skip
+    more = f": the {MOST_LABELS} largest of {len(said.targets)}" if len(said.targets) > MOST_LABELS else ""
+    records = [
+        [
+            forecast_said.CALLED[row["method"]] + ("" if row["dimension"] == "all" else f"\nby {row['dimension']}"),
+            f"{row['horizon_days']}", f"{row['periods']}", _percent(row["wape"]), _percent(row["model_wape"]),
+            NONE if row["bias"] is None else f"{100 * row['bias']:+.0f}{NBSP}%".replace("-", "\u2212"), f"{row['closest']}",
+        ]
+        for row in said.records
+    ]  # fmt: skip
+    words = []
+    if said.numbers:
+        words.append(
+            "None of these changes the model or another one. Beside a number stands how far its source was off in periods that are over, "
+            f"at the last forecast {said.horizon_days} days or more before their end, and the model at the very same moments."
+            if said.horizon_days
+            else "None of these changes the model or another one. No period that was forecast is over yet: who is how right is not known."
+        )
+    if said.no_longer:
+        words.append(
+            f"{said.no_longer:,} more of this period no longer count: replaced, withdrawn or expired (scoring forecast submissions)."
+        )
+    missing = [] if said.numbers else [f"Nobody has said anything of {label}: scoring forecast submit."]
+    missing += [] if said.targets else [f"No target was set for {label}."]
+    missing += [] if said.records else ["No period that was forecast is over yet: who is how right is not known."]
+    return Section(
+        "said",
+        title,
+        paragraphs=words,
+        tables=[
+            *([Table(
+                f"Submissions and overrides, {label}",
+                [
+                    ("Said of", True), ("what", True), ("amount", False), ("model: median, P10 to P90", False),
+                    ("off by before", False), ("why, and who", True),
+                ],
+                numbers,
+            )] if numbers else []),
+            *([Table(
+                f"Targets, {label}{more}",
+                [
+                    ("Target of", True), ("target", False), ("missing", False), ("model: median", False), ("set as", True),
+                    ("why, and who", True),
+                ],
+                targets,
+            )] if targets else []),
+            *([Table(
+                "How right each source was, in periods that are over",
+                [
+                    ("Source", True), ("days before the end", False), ("numbers", False), ("off by (WAPE)", False),
+                    ("model on the same", False), ("bias", False), ("nobody closer", False),
+                ],
+                records,
+                own=frozenset(number for number, row in enumerate(said.records) if row["method"] == "forecast"),
+            )] if records else []),
+        ],
+        missing=" ".join(missing),
+    )  # fmt: skip
+
+
+def _before(record: Row | None) -> str:
+    """How far off a source was before, and the model beside it."""
+    if record is None or record["wape"] is None:
+        return f"{NONE}\nnone is over yet"
+    numbers = "1 number" if record["periods"] == 1 else f"{record['periods']} numbers"
+    return f"{_percent(record['wape'])}\nmodel {_percent(record['model_wape'])}, {numbers}"
 
 
 def _group_table(

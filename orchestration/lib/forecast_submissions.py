@@ -6,19 +6,16 @@ of them counts at a moment; that is in dbt (`submissions_in_force`). The model's
 
 from __future__ import annotations
 
-import csv
-import io
-import uuid
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
 import duckdb
 
 from orchestration.lib.errors import UserError
-from orchestration.lib.landing import landing_file
 from orchestration.lib.marts_reader import rows
+from orchestration.lib.personal_records import checked_end, checked_note, land_record, utc_now
 from orchestration.lib.pipeline_changes import parse_period
 from orchestration.lib.workspace import Workspace
 
@@ -132,9 +129,7 @@ def land_submission(
         raise UserError(f"an amount is from 0 to {MOST_AMOUNT:,} (value: {amount})")
     if amount != round(amount, 2):
         raise UserError(f"an amount has at most two digits after the point (value: {amount})")
-    now = _now()
-    if expires_at is not None and expires_at <= now:
-        raise UserError(f"--expires must be a moment to come, in UTC (value: {expires_at:%Y-%m-%d %H:%M})")
+    now = utc_now()
     return _land(
         workspace,
         {
@@ -148,7 +143,7 @@ def land_submission(
             "note": note,
             "author": author,
             "recorded_at": now.isoformat(),
-            "expires_at": expires_at.isoformat() if expires_at else "",
+            "expires_at": checked_end(expires_at, now),
             "void_of": "",
         },
     )
@@ -174,7 +169,7 @@ def land_withdrawal(workspace: Workspace, submission: dict[str, Any], *, note: s
             "currency": "",
             "note": note,
             "author": author,
-            "recorded_at": _now().isoformat(),
+            "recorded_at": utc_now().isoformat(),
             "expires_at": "",
             "void_of": submission["submission_id"],
         },
@@ -242,18 +237,5 @@ def closeness(
 
 
 def _land(workspace: Workspace, record: dict[str, str]) -> str:
-    if not record["note"].strip():
-        raise UserError("what is said of a forecast needs a note that says why")
-    key = uuid.uuid4().hex
-    record = {"submission_id": key, **record, "note": record["note"].strip()}
-    text = io.StringIO()
-    writer = csv.DictWriter(text, record)
-    writer.writeheader()
-    writer.writerow(record)
-    with landing_file(workspace, TABLE, f"{key}.csv") as path:
-        path.write_text(text.getvalue(), encoding="utf-8")
-    return key
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)
+    noted = {**record, "note": checked_note(record["note"], "what is said of a forecast")}
+    return land_record(workspace, TABLE, "submission_id", noted)

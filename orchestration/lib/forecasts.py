@@ -20,16 +20,19 @@ from orchestration.lib.account_series import read_account_series
 from orchestration.lib.documents import land_document, landed_documents
 from orchestration.lib.errors import UserError
 from orchestration.lib.scorecard_settings import Forecast
+from orchestration.lib.stage_orders import not_restored, stage_orders
 from orchestration.lib.warehouse import open_warehouse, quoted
 from orchestration.lib.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ml.forecast.hazard import HazardModel
     from ml.forecast.history import DealHistory
 
 FORECASTS = "scoring/forecasts"
 FORECAST_DEALS = "scoring/forecast_deals"
+EFFECTS = "scoring/forecast_effects"
 BACKTESTS = "scoring/forecast_backtests"
 METHOD_VERSION = 3
 """Raised when `ml.forecast` would say something else of the same deals."""
@@ -37,6 +40,8 @@ METHOD_VERSION = 3
 #: The first sets the sum of new business. Region and segment are the account's as of the moment.
 DIMENSIONS = ("owner", "team", "product", "region", "segment")
 RUN_RATE_DAYS = 90
+#: Open deals of which it is kept why their chances are what they are, those with the most to expect of this quarter first.
+MOST_EXPLAINED = 20_000
 #: A silence of all deals up to three times as long as any of the last three years, and up to two months in any case, is believed.
 LEAST_SILENCE_DAYS = 61
 SILENCE_SEEN_DAYS = 3 * 365
@@ -87,6 +92,19 @@ TABLES = {
             "slip_probability": "double",
         },
     ),
+    "forecast_effects": (
+        EFFECTS,
+        {
+            "forecast_id": "varchar",
+            "as_of_at": "timestamp",
+            "opportunity_id": "varchar",
+            "factor": "varchar",
+            "observed": "varchar",
+            "won_this_month_effect": "decimal(9,6)",
+            "won_this_quarter_effect": "decimal(9,6)",
+            "won_next_quarter_effect": "decimal(9,6)",
+        },
+    ),
     "forecast_backtests": (
         BACKTESTS,
         {
@@ -119,6 +137,7 @@ class Deals:
         forecast_category, stage_win_rate.
     fingerprint : equal deals have an equal one.
     also_lacking : what the sources do not say of regions and segments, as sentences.
+    not_restored : what is known now, but of no past moment, as sentences.
     """
 
     as_of_at: datetime
@@ -127,6 +146,11 @@ class Deals:
     fingerprint: str
     won_count: int
     also_lacking: tuple[str, ...] = ()
+    not_restored: tuple[str, ...] = ()
+
+    def lacking_then(self) -> list[str]:
+        """What a backtest cannot see as it was at its past moments, as sentences."""
+        return [*self.history.lacking(), *self.also_lacking, *self.not_restored]
 
 
 @dataclass(frozen=True)
@@ -184,12 +208,16 @@ def read_deals(workspace: Workspace) -> Deals:
             order by history.opportunity_id, known_from
             """
         ).df()
-        # A deal whose last row has ended was deleted then.
-        deleted = con.execute(
+        # A deal of which nothing holds any more was deleted then, or merged into another one; it may have come back since.
+        gone = con.execute(
             """
-            select opportunity_id as deal_id, max(valid_to) as known_from
-            from intermediate.int_deals__history
-            group by opportunity_id having max(valid_to) < timestamp '9999-01-01'
+            select deal_id, valid_to as known_from from (
+                select opportunity_id as deal_id, valid_to,
+                    lead(valid_from) over (partition by opportunity_id order by valid_from) as next_from
+                from intermediate.int_deals__history
+            ) as spans
+            where valid_to < timestamp '9999-01-01' and (next_from is null or next_from > valid_to)
+            order by valid_to, deal_id
             """
         ).df()
         known_of_accounts = read_account_series(con, workspace)
@@ -232,16 +260,21 @@ def read_deals(workspace: Workspace) -> Deals:
     if not won_count:
         raise UserError("no deal has been won yet: there is nothing to learn a forecast from")
     fingerprint = _fingerprint(versions, known_of_accounts.engagement, known_of_accounts.scores)
-    if len(deleted):
+    if len(gone):
         import pandas as pd
 
-        last = versions.drop_duplicates("deal_id", keep="last").drop(columns="known_from").merge(deleted, on="deal_id")
+        before = versions.sort_values("known_from", kind="stable")
+        last = pd.merge_asof(gone, before, on="known_from", by="deal_id").dropna(subset="status")
         versions = pd.concat([versions, last.assign(is_deleted=True)], ignore_index=True)
     # What no deal has is not known, instead of known to be nothing.
     empty = [n for n in ("stage", "amount_cents", "expected_close_date") if versions[n].isna().all()]
-    history = DealHistory.from_versions(versions.drop(columns=empty), stages=stages, groups=DIMENSIONS[1:])
+    orders = stage_orders(workspace)
+    history = DealHistory.from_versions(
+        versions.drop(columns=empty), stages=stages, groups=DIMENSIONS[1:], stage_orders=orders
+    )
     lacking = group_history_lacking(has_regions, has_segments, changed_at)
-    return Deals(as_of_at, known_of_accounts.given_to(history), open_deals, fingerprint, won_count, lacking)
+    not_then = (*not_restored(orders), "teams of owners: they count in their present ones at every moment")
+    return Deals(as_of_at, known_of_accounts.given_to(history), open_deals, fingerprint, won_count, lacking, not_then)
 
 
 def _require_news(deals: Deals) -> None:
@@ -359,6 +392,8 @@ def make_forecast(
         as_of_at=as_of_at,
         **{name: by_deal[f"p_won_by_{day:%Y-%m-%d}"] for name, day in ends.items()},
     )
+    effects = _effects(model.deal, deals.history, as_of_at, by_deal, ends, seed)
+    _land(workspace, "forecast_effects", effects.assign(forecast_id=forecast_id, as_of_at=as_of_at), forecast_id)
     # The deals first: a forecast is there when its sums are.
     _land(workspace, "forecast_deals", by_deal, forecast_id)
     file = _land(workspace, "forecasts", frame, forecast_id)
@@ -559,6 +594,30 @@ def _deal_dates(today: date, fiscal_year_start_month: int) -> dict[str, date]:
         "won_this_quarter_probability": quarters.iloc[0].date(),
         "won_next_quarter_probability": quarters.iloc[1].date(),
     }
+
+
+def _effects(
+    model: HazardModel,
+    history: DealHistory,
+    as_of_at: datetime,
+    by_deal: pd.DataFrame,
+    ends: dict[str, date],
+    seed: int,
+) -> pd.DataFrame:
+    """Why the chances of the deals that say most are what they are: a row per deal and factor."""
+    import numpy as np
+
+    from ml.forecast.effects import PARTS_PER_WHOLE, deal_effects
+    from ml.forecast.history import day
+
+    row = history.open_as_of(day(as_of_at))
+    worth = by_deal["won_this_quarter_probability"].to_numpy() * np.nan_to_num(history.amount[row])
+    said = np.sort(np.argsort(-worth, kind="stable")[:MOST_EXPLAINED])
+    frame = deal_effects(model, history, as_of_at, sorted(set(ends.values())), row[said], seed=seed)
+    names = {name.replace("_probability", "_effect"): f"effect_by_{day:%Y-%m-%d}" for name, day in ends.items()}
+    return frame.rename(columns={"deal_id": "opportunity_id"}).assign(
+        **{name: (frame[its] / PARTS_PER_WHOLE).astype(float).round(6) for name, its in names.items()}
+    )
 
 
 def _windows(as_of_at: datetime, horizons: Any) -> pd.DataFrame:

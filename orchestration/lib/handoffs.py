@@ -6,15 +6,12 @@ Belongs here: the landing of crossings and of answers. Does not: who crossed (db
 
 from __future__ import annotations
 
-import csv
-import io
-import uuid
-from datetime import UTC, datetime
+from datetime import datetime
 
 import duckdb
 
-from orchestration.lib.errors import UserError
-from orchestration.lib.landing import land_due, landing_file
+from orchestration.lib.landing import land_due
+from orchestration.lib.personal_records import checked_note, land_record, utc_now
 from orchestration.lib.workspace import Workspace
 
 CROSSINGS = "scoring__handoff_crossings"
@@ -29,7 +26,7 @@ def land_crossings(con: duckdb.DuckDBPyConnection, workspace: Workspace, as_of_a
 
     Returns how many. A refresh as of a moment to come shows what would be, and lands nothing.
     """
-    if as_of_at > datetime.now(UTC).replace(tzinfo=None):
+    if as_of_at > utc_now():
         return 0
     query = f"select * from {DUE} order by crossing_id"
     return land_due(con, workspace, CROSSINGS, query, f"crossings-{as_of_at:%Y%m%dT%H%M%S%f}")
@@ -47,19 +44,11 @@ def land_answer(workspace: Workspace, account_id: str, decision: str, *, note: s
     UserError
         The note is empty.
     """
-    if not note.strip():
-        raise UserError("an answer to a hand-over needs a note that says why")
     record = {
-        "feedback_id": uuid.uuid4().hex,
         "account_id": account_id,
         "decision": DECISIONS[decision],
-        "note": note.strip(),
+        "note": checked_note(note, "an answer to a hand-over"),
         "author": author,
-        "occurred_at": datetime.now(UTC).replace(tzinfo=None).isoformat(),
+        "occurred_at": utc_now().isoformat(),
     }
-    text = io.StringIO()
-    writer = csv.DictWriter(text, record)
-    writer.writeheader()
-    writer.writerow(record)
-    with landing_file(workspace, FEEDBACK, f"{record['feedback_id']}.csv") as path:
-        path.write_text(text.getvalue(), encoding="utf-8")
+    land_record(workspace, FEEDBACK, "feedback_id", record)

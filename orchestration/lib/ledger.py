@@ -6,19 +6,16 @@ What rules do is in `rules`.
 
 from __future__ import annotations
 
-import csv
-import io
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import duckdb
 
 from orchestration.lib.errors import UserError
-from orchestration.lib.landing import landing_file
 from orchestration.lib.marts_reader import rows
+from orchestration.lib.personal_records import checked_end, checked_note, land_record, utc_now
 from orchestration.lib.workspace import Workspace
 
 TABLE = "scoring__adjustments"
@@ -100,34 +97,22 @@ def land_adjustment(
     UserError
         The note is empty, or the points would run out before they count.
     """
-    if not note.strip():
-        raise UserError("an adjustment needs a note that says why")
-    now = datetime.now(UTC).replace(tzinfo=None)
-    if expires_at is not None and expires_at <= now:
-        raise UserError(f"--expires must be a moment to come, in UTC (value: {expires_at:%Y-%m-%d %H:%M})")
-    key = uuid.uuid4().hex
+    now = utc_now()
     record = {
-        "adjustment_id": key,
         "account_id": account_id or "",
         "contact_id": contact_id or "",
         "operation": operation,
         "points": points,
-        "note": note.strip(),
+        "note": checked_note(note, "an adjustment"),
         "author": author,
         "occurred_at": now.isoformat(),
-        "expires_at": expires_at.isoformat() if expires_at else "",
+        "expires_at": checked_end(expires_at, now),
         "source": "manual",
         "title": title.strip(),
         "recorded_at": now.isoformat(),
         "void_of": void_of,
     }
-    text = io.StringIO()
-    writer = csv.DictWriter(text, record)
-    writer.writeheader()
-    writer.writerow(record)
-    with landing_file(workspace, TABLE, f"{key}.csv") as path:
-        path.write_text(text.getvalue(), encoding="utf-8")
-    return key
+    return land_record(workspace, TABLE, "adjustment_id", record)
 
 
 def find_operation(con: duckdb.DuckDBPyConnection, key: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ STEPS = (
     "stage_forward",
     "stage_back",
     "owner_moved",
+    "merged",
     "deleted",
     "won",
     "lost",
@@ -183,7 +184,7 @@ def deals_of(con: duckdb.DuckDBPyConnection, chosen: Chosen) -> list[dict[str, A
     found = rows(
         con,
         f"""
-        select bucket, opportunity_id, side, owner_name, product, close_month, stage_before, stage_after,
+        select bucket, opportunity_id, merged_into_opportunity_id, side, owner_name, product, close_month, stage_before, stage_after,
             start_amount, change_amount, end_amount, won_amount
         from marts.pipeline_changes where {condition} and bucket <> 'unchanged'
         order by abs(change_amount) desc, opportunity_id, side desc

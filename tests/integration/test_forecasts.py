@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from ml.forecast.history import day
 from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.documents import landed_documents
 from orchestration.lib.errors import UserError
+from orchestration.lib.forecast_effects import CALLED, effects_in_sum, effects_of, reasons
 from orchestration.lib.forecasts import (
     BACKTESTS,
+    EFFECTS,
     FORECAST_DEALS,
     FORECASTS,
     TABLES,
@@ -35,7 +38,7 @@ from tests.conftest import Company
 
 MARTS = (
     *("forecast_snapshots", "forecast_accuracy", "forecast_backtest", "deal_forecasts", "forecast_comparison"),
-    "pipeline_forecast",
+    *("deal_forecast_effects", "pipeline_forecast"),
 )
 
 
@@ -43,7 +46,7 @@ MARTS = (
 def workspace(demo: Company, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """The demo company before anybody forecast anything."""
     result = demo.copy(tmp_path_factory.mktemp("forecasts") / "workspace")
-    for folder in (FORECASTS, FORECAST_DEALS, BACKTESTS):
+    for folder in (FORECASTS, FORECAST_DEALS, EFFECTS, BACKTESTS):
         shutil.rmtree(result.landing / folder)
     with open_warehouse(result) as con:
         for table in (*TABLES, "forecast_files"):
@@ -179,6 +182,75 @@ def test_deal_forecasts__every_open_deal_has_chances_that_fit_together(
     )
 
 
+def test_effects__say_of_every_open_deal_why_and_add_up_to_what_is_expected(
+    workspace: Workspace, made: MadeForecast
+) -> None:
+    ((explained, expected),) = rows(
+        workspace, "select count(*), sum(won_this_quarter_probability * amount) from marts.deal_forecasts"
+    )
+    assert explained == made.deal_count
+    with open_warehouse(workspace) as con:
+        con.execute("use warehouse.marts")
+        found = effects_in_sum(con, "won_this_quarter_probability")
+        name, chance = con.execute(
+            "select opportunity_id, won_this_quarter_probability from deal_forecasts "
+            "where amount is not null order by won_this_quarter_probability desc limit 1"
+        ).fetchall()[0]
+        why = effects_of(con, [name], "won_this_quarter_probability")[name]
+    assert found[0]["factor"] == "typical"
+    assert {"age", "stage", "owner", "engagement"} < {row["factor"] for row in found}
+    assert float(sum(row["amount"] for row in found)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(sum(row["effect"] for row in why)) == pytest.approx(chance, abs=2e-6)
+    assert sum(row["effect"] for row in why) > 2 * why[0]["effect"], (
+        "the best deal is hardly better than the typical one"
+    )
+    said = reasons(why)
+    assert CALLED[why[1]["factor"]] in said
+    assert f"({why[1]['observed']})" in said
+
+
+def test_stages__learnt_in_python_are_those_learnt_in_sql(workspace: Workspace) -> None:
+    deals = read_deals(workspace)
+    listed = [
+        stage for (stage,) in rows(workspace, "select stage from intermediate.int_deals__stages order by stage_no")
+    ]
+    assert deals.history.stages_learnt(day(deals.as_of_at)) == listed
+    assert len(listed) > 3
+    early = deals.history.staged_as_of(day(datetime(2025, 3, 1)))
+    assert set(early.labels["stage"]) <= set(listed)
+    assert any("teams of owners" in sentence for sentence in deals.lacking_then())
+
+
+def test_deals__that_were_merged_for_a_time_are_not_open_in_it(workspace: Workspace, made: MadeForecast) -> None:
+    """Nothing holds in the history of a deal while it is deleted or counts in another one."""
+    model = "intermediate.int_deals__history"
+    with open_warehouse(workspace) as con:
+        name, begun = con.execute(
+            f"select opportunity_id, max(valid_from) from {model} group by opportunity_id "
+            "having max_by(status, valid_from) = 'open' and max(valid_from) < '2026-06-15' order by 1 limit 1"
+        ).fetchall()[0]
+        con.execute(
+            f"insert into {model} select * replace (valid_from + interval 9 days as valid_from) from {model} "
+            "where opportunity_id = ? and valid_from = ?",
+            [name, begun],
+        )
+        con.execute(
+            f"update {model} set valid_to = valid_from + interval 3 days where opportunity_id = ? and valid_from = ?",
+            [name, begun],
+        )
+    history = read_deals(workspace).history
+    open_on = [
+        name in history.deal_ids[history.deal[history.open_as_of(day(begun) + days)]]
+        for days in (1, 2.9, 3, 8.9, 9, 14)
+    ]
+    with open_warehouse(workspace) as con:
+        con.execute(f"delete from {model} where opportunity_id = ? and valid_from > ?", [name, begun])
+        con.execute(
+            f"update {model} set valid_to = '9999-12-31' where opportunity_id = ? and valid_from = ?", [name, begun]
+        )
+    assert open_on == [True, True, False, False, True, True]
+
+
 def test_backtest__knows_ended_windows_only_and_calibrates_the_forecast(
     workspace: Workspace, made: MadeForecast
 ) -> None:
@@ -216,7 +288,7 @@ def test_snapshots__stay_as_they_were_made_whatever_becomes_of_the_settings(
     with open_warehouse(workspace) as con:
         for table in (*TABLES, "forecast_files"):
             con.execute(f"drop table history.{table}")
-        assert load_forecasts(con, workspace) == 5
+        assert load_forecasts(con, workspace) == 7
         assert load_forecasts(con, workspace) == 0
     show(workspace)
     assert rows(workspace, query) == before

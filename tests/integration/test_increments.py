@@ -94,7 +94,7 @@ class Warehouse:
 
     def newest(self, table: str, key: str, **changes: Any) -> dict[str, Any]:
         """The record as it landed last, columns of its own included, with changes."""
-        entity = table.split("__")[1].removesuffix("s")
+        entity = {"crm__opportunities": "opportunity"}.get(table, table.split("__")[1].removesuffix("s"))
         with open_warehouse(self.workspace) as con:
             found = con.execute(
                 f"select * from raw.{table} where {entity}_id = ? order by updated_at desc, _arrived_at desc limit 1",
@@ -267,6 +267,13 @@ def test_increment__equals_a_full_build(warehouse: Warehouse) -> None:
     )
     warehouse.land("crm__opportunities", {"opportunity_id": "t-deal", "account_id": accounts[30], "status": "open", "stage": "Discovery",
                                           "amount": 1000.0, "opened_at": moment, "updated_at": moment})  # fmt: skip
+    # One deal is merged into it, another one into a deal of which nothing is known yet.
+    first, second = warehouse.rows(
+        "select opportunity_id from intermediate.int_deals where status = 'open' order by 1 limit 2"
+    )
+    for (deal,), into in ((first, "t-deal"), (second, "t-unknown")):
+        merged = warehouse.newest("crm__opportunities", deal, merged_into_opportunity_id=into, updated_at=moment)
+        warehouse.land("crm__opportunities", merged)
 
     for number, at in ((1, 0), (2, 1), (4, 2), (5, 3)):
         warehouse.land("email__events", {"event_id": f"b-{number}", "occurred_at": START - timedelta(days=3, seconds=at),
@@ -281,6 +288,9 @@ def test_increment__equals_a_full_build(warehouse: Warehouse) -> None:
     assert warehouse.rows("select match_status from intermediate.int_touchpoints where visitor_id = ?", [anonymous])[
         0
     ] == ("matched",)
+    assert warehouse.rows("select opportunity_id, merged_into_opportunity_id from intermediate.int_deals__merges") == [
+        (*first, "t-deal")
+    ]
     assert_equal_to_a_full_build(warehouse, moment)
 
 
@@ -311,6 +321,14 @@ def test_increment__after_midnight_with_what_was_undone_equals_a_full_build(ware
         "crm__contacts", {"contact_id": "t-late", "email": "late@x.example", "is_deleted": True, "updated_at": moment}
     )
     warehouse.land("crm__accounts", {"account_id": account, "updated_at": moment})
+    # A deal that others point at comes to be known, and one of them goes in a circle from now on.
+    ((deal,),) = warehouse.rows("select opportunity_id from intermediate.int_deals__merges")
+    warehouse.land(
+        "crm__opportunities",
+        warehouse.newest("crm__opportunities", "t-deal", merged_into_opportunity_id=deal, updated_at=moment),
+    )
+    warehouse.land("crm__opportunities", {"opportunity_id": "t-unknown", "account_id": account, "status": "open", "stage": "Discovery",
+                                          "amount": 700.0, "opened_at": START, "updated_at": moment})  # fmt: skip
     warehouse.land("web__events",
                    {"event_id": "t-7", "occurred_at": START + timedelta(days=1), "event_type": "opt_in", "visitor_id": visitor, "contact_id": survivor},
                    {"event_id": "t-8", "occurred_at": first_at - timedelta(days=30), "event_type": signal, "visitor_id": visitor},
@@ -344,6 +362,11 @@ def test_increment__after_midnight_with_what_was_undone_equals_a_full_build(ware
     by_people = ~traffic["is_gateway"] & (traffic["event_type"] != "delivered")
     assert by_people.sum() > 1_000
     assert is_flagged[by_people].mean() <= 0.01, "and people are not lost"
+    ends = warehouse.rows("select merged_into_opportunity_id, valid_to from intermediate.int_deals__merges order by 1")
+    assert [(into, to <= moment) for into, to in ends] == [("t-deal", True), ("t-unknown", False)]
+    assert warehouse.rows(
+        f"select count(*) from intermediate.int_deals where opportunity_id in ('t-deal', '{deal}')"
+    ) == [(2,)]
     assert_equal_to_a_full_build(warehouse, moment)
 
 

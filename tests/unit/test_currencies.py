@@ -17,7 +17,7 @@ from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.workspace import Workspace
 
 MODELS = (
-    "int_exchange_rates", "int_deals", "int_deals__history", "int_deals__stages", "pipeline_changes", "deal_currencies",
+    "int_exchange_rates", "int_deals__merges", "int_deals", "int_deals__history", "int_deals__stages", "pipeline_changes", "deal_currencies",
 )  # fmt: skip
 START = datetime(2026, 1, 1)
 NOW = datetime(2026, 3, 2, 12)
@@ -35,7 +35,7 @@ TABLES = {
     "staging.stg_crm__opportunity_versions": "opportunity_id varchar, opportunity_name varchar, account_id varchar, contact_id varchar, "
     "owner_id varchar, product varchar, stage varchar, status varchar, amount decimal(18,2), currency varchar, opened_at timestamp, "
     "expected_close_date date, closed_at timestamp, lead_source varchar, campaign_id varchar, loss_reason varchar, deal_type varchar, "
-    "forecast_category varchar, is_deleted boolean, version_at timestamp, valid_from timestamp, valid_to timestamp",
+    "forecast_category varchar, merged_into_opportunity_id varchar, is_deleted boolean, version_at timestamp, valid_from timestamp, valid_to timestamp",
 }
 STATE = "opportunity_id, status, amount, currency, deal_amount, exchange_rate, owner_id, closed_at"
 
@@ -209,6 +209,8 @@ state = st.fixed_dictionaries(
         "stage": st.sampled_from(["Offer", "Contract"]),
         "expected_close_date": st.integers(60, 150).map(lambda day: at(day).date()),
         "is_deleted": st.sampled_from([False, False, False, True]),
+        # Into another one, itself, or one that never landed.
+        "merged_into_opportunity_id": st.sampled_from([None, None, "d0", "d1", "d2", "d3", "never landed"]),
     }
 )
 deal = st.lists(st.tuples(st.integers(0, 55), state), min_size=1, max_size=4, unique_by=lambda version: version[0])
@@ -219,8 +221,38 @@ rates = st.dictionaries(
 )
 
 
+def merged(deals: list[Any], day: float) -> dict[str, str]:
+    """Deals that counted in another one on a day -> which one: what the model says, one moment at a time."""
+    opened = {f"d{number}": min(version[0] for version in versions) for number, versions in enumerate(deals)}
+    links = {}
+    for name, versions in zip(opened, deals, strict=True):
+        ordered = sorted(versions, key=lambda version: version[0])
+        held = [changed for begun, changed in ordered if begun <= day] or [ordered[0][1]]
+        into = held[-1]["merged_into_opportunity_id"]
+        if into != name and opened.get(into, day + 1) <= day:
+            links[name] = into
+    circling = set()
+    for name in links:
+        at_deal = links.get(name)
+        for _ in deals:
+            circling |= {name} if at_deal == name else set()
+            at_deal = links.get(at_deal) if at_deal else None
+    return {name: into for name, into in links.items() if name not in circling}
+
+
+def there(deals: list[Any], day: float) -> set[str]:
+    """Deals that are opened, not deleted and counted in no other one on a day."""
+    gone = merged(deals, day)
+    found = set()
+    for number, versions in enumerate(deals):
+        held = [changed for begun, changed in sorted(versions, key=lambda version: version[0]) if begun <= day]
+        if held and not held[-1]["is_deleted"] and f"d{number}" not in gone:
+            found.add(f"d{number}")
+    return found
+
+
 @given(st.lists(deal, min_size=1, max_size=4), rates, st.tuples(st.integers(0, 58), st.integers(0, 58)))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_amounts__are_one_and_the_same_at_any_moment_and_the_waterfall_leads_from_one_to_the_other(
     models: list[CompiledModel], deals: list[Any], known_rates: dict[tuple[str, int], int], days: tuple[int, int]
 ) -> None:
@@ -254,9 +286,18 @@ def test_amounts__are_one_and_the_same_at_any_moment_and_the_waterfall_leads_fro
             assert (sums[0], sums[2]) == tuple(known)
             assert sums[0] + sums[1] == sums[2]
         for day in (first, last):
-            world.build("int_deals", as_of_at=at(day))
+            world.build("int_deals__merges", "int_deals", as_of_at=at(day))
             assert (
                 world.con.execute(f"select {STATE} from intermediate.int_deals order by all").fetchall() == history[day]
             )
+            assert {row[0] for row in history[day]} == there(deals, day)
+        buckets = dict(
+            world.con.execute(
+                "select opportunity_id, bucket from marts.pipeline_changes where side <> 'revalued'"
+            ).fetchall()
+        )
+        gone = {row[0] for row in history[first] if row[1] == "open"} - {row[0] for row in history[last]}
+        assert {name for name, bucket in buckets.items() if bucket in ("merged", "deleted")} == gone
+        assert {name for name, bucket in buckets.items() if bucket == "merged"} == gone & merged(deals, last).keys()
     finally:
         world.con.close()

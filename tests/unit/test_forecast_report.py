@@ -30,7 +30,16 @@ TABLES = {
     "forecast_backtest": "origin_at timestamp, horizon_days bigint, dimension varchar, label varchar, method varchar, "
     "point_amount decimal(18, 2), actual_amount decimal(18, 2), p10 decimal(18, 2), p90 decimal(18, 2), p97_5 decimal(18, 2), "
     "absolute_error_amount decimal(18, 2), pinball_amount decimal(18, 2), is_within_50 boolean, is_within_80 boolean, is_within_95 boolean",
-    "targets": "owner_id varchar, owner_name varchar, team varchar, period_label varchar, target_amount decimal(18, 2)",
+    "targets": "owner_id varchar, owner_name varchar, team varchar, period_type varchar, period_start date, period_label varchar, "
+    "target_amount decimal(18, 2), gap_amount decimal(18, 2), target_source varchar, target_author varchar, target_note varchar",
+    "forecast_submissions": "kind varchar, period_type varchar, period_start date, period_label varchar, dimension varchar, "
+    "label varchar, label_name varchar, amount decimal(18, 2), status varchar, author varchar, note varchar, recorded_at timestamp, "
+    "expires_at timestamp",
+    "forecast_comparison": "period_type varchar, period_start date, dimension varchar, label varchar, "
+    "forecast_low_amount decimal(18, 2), forecast_amount decimal(18, 2), forecast_high_amount decimal(18, 2)",
+    "forecast_accuracy": "forecast_id varchar, method varchar, dimension varchar, label varchar, period_type varchar, "
+    "period_start date, period_label varchar, standing_horizon_days bigint, error_amount decimal(18, 2), "
+    "actual_amount decimal(18, 2), is_closest boolean",
     "pipeline_changes": "comparison varchar, start_at timestamp, end_at timestamp, opportunity_id varchar, side varchar, bucket varchar, "
     "owner_id varchar, owner_name varchar, team varchar, region varchar, segment varchar, product varchar, close_month date, "
     "start_count bigint, end_count bigint, start_amount decimal(18, 2), change_amount decimal(18, 2), end_amount decimal(18, 2), "
@@ -83,8 +92,14 @@ def marts() -> Iterator[duckdb.DuckDBPyConnection]:
     forecast_rows(con, "segment", "(none)", 1_000_000)
     for owner, name, amount in (("u1", "Ada", 800_000), ("u2", "Bo & Co", 300_000)):
         insert(
-            con, "targets", owner_id=owner, owner_name=name, team="north", period_label="2026-Q3", target_amount=amount
-        )
+            con, "targets", owner_id=owner, owner_name=name, team="north", period_type="quarter", period_start=date(2026, 7, 1),
+            period_label="2026-Q3", target_amount=amount, gap_amount=amount - 150_000, target_source="set",
+            target_author="cfo" if owner == "u1" else None, target_note="two new regions" if owner == "u1" else None,
+        )  # fmt: skip
+        insert(
+            con, "forecast_comparison", period_type="quarter", period_start=date(2026, 7, 1), dimension="owner", label=owner,
+            forecast_low_amount=480_000, forecast_amount=600_000, forecast_high_amount=720_000,
+        )  # fmt: skip
     for number in range(10):
         actual = 200 if number < 2 else 100
         row = {
@@ -172,6 +187,59 @@ def test_report__says_how_sure_and_how_often_such_a_range_held(
     assert "calibrated on 10 past moments" in said
 
 
+def test_report__says_what_people_say_beside_the_model_and_how_right_they_were(
+    marts: duckdb.DuckDBPyConnection,
+) -> None:
+    quarter = {"period_type": "quarter", "period_start": date(2026, 7, 1), "period_label": "2026-Q3"}
+    said = {"recorded_at": datetime(2026, 8, 1), "status": "in force", "author": "Ada"}
+    insert(
+        marts, "forecast_submissions", **quarter, **said, kind="commit", dimension="owner", label="u1", label_name="Ada",
+        amount=650_000, note="<i>without Acme</i>",
+    )  # fmt: skip
+    insert(
+        marts, "forecast_submissions", **quarter, **said, kind="override", dimension="all", label="all", label_name="all",
+        amount=1_150_000, note="a deal that is not in the CRM", expires_at=datetime(2026, 9, 15),
+    )  # fmt: skip
+    insert(
+        marts, "forecast_submissions", **quarter, **(said | {"status": "withdrawn"}), kind="commit", dimension="owner", label="u1",
+        label_name="Ada", amount=1, note="a typo",
+    )  # fmt: skip
+    # Two quarters are over: of both the commit was off by 10 of 100, the model once by 20 and once by nothing. Once at 90 days.
+    for number, model in enumerate((20, 0)):
+        cell = {
+            "forecast_id": f"o{number}", "dimension": "owner", "label": "u1", "period_type": "quarter",
+            "period_start": date(2026, 1 + 3 * number, 1), "standing_horizon_days": 30, "actual_amount": 100,
+        }  # fmt: skip
+        for method, error in (("forecast", model), ("submitted_commit", -10)):
+            insert(marts, "forecast_accuracy", **cell, method=method, error_amount=error, is_closest=abs(error) < 15)
+    page = report(marts, currency="EUR")
+    section = next(section for section in page.sections if section.key == "said")
+    numbers, targets, records = section.tables
+    assert [list(row) for row in numbers.rows] == [
+        [
+            "all\n", "override\nuntil 2026-09-15", "1,150,000", "\u2013", "\u2013\nnone is over yet",
+            "a deal that is not in the CRM\nAda, 2026-08-01",
+        ],
+        [
+            "Ada\nowner", "submitted commit\n", "650,000", "600,000\n480,000 to 720,000", "10\u00a0%\nmodel 10\u00a0%, 2 numbers",
+            "<i>without Acme</i>\nAda, 2026-08-01",
+        ],
+    ]  # fmt: skip
+    assert [list(row) for row in targets.rows] == [
+        ["Ada\nnorth", "800,000", "650,000", "600,000", "set", "two new regions\ncfo"],
+        ["Bo & Co\nnorth", "300,000", "150,000", "600,000", "set", "\u2013\n"],
+    ]
+    assert {tuple(row) for row in records.rows} == {
+        ("the model\nby owner", "30", "2", "10\u00a0%", "10\u00a0%", "+10\u00a0%", "1"),
+        ("submitted commit\nby owner", "30", "2", "10\u00a0%", "10\u00a0%", "\u221210\u00a0%", "2"),
+    }
+    assert "1 more of this period no longer count" in section.paragraphs[1]
+    assert section.missing == ""
+    empty = next(each for each in report(marts, currency="EUR", period="2026-08").sections if each.key == "said")
+    assert "Nobody has said anything of 2026-08" in empty.missing
+    assert "No target was set for 2026-08" in empty.missing
+
+
 def test_report__needs_nothing_else_and_takes_no_markup_from_people(
     marts: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
@@ -213,7 +281,7 @@ def test_report__of_a_range_that_held_too_seldom_says_so_and_of_an_untested_one_
     page = report(marts, currency="EUR")
     assert "is not known" in page.verdict
     assert {section.key: bool(section.missing) for section in page.sections} == {
-        "periods": False, "people": False, "groups": True, "record": True, "changes": True, "risks": True, "lacking": False,
+        "periods": False, "people": False, "groups": True, "said": True, "record": True, "changes": True, "risks": True, "lacking": False,
     }  # fmt: skip
     with pytest.raises(UserError, match="no period '2030-Q1': it has 2026-08, 2026-Q3"):
         report(marts, currency="EUR", period="2030-Q1")

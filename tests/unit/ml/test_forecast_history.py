@@ -121,3 +121,68 @@ def test_forecast__is_the_same_whatever_comes_later():
 def test_fit__without_a_week_at_risk_says_so():
     with pytest.raises(ValueError, match="no deal was at risk for a whole week as of 2023-01-03"):
         fit_hazard(HISTORY, "2023-01-03")
+
+
+def path(deal, stages, won, *, opened="2026-01-01"):
+    """A deal that comes into a stage every day, and is won two days after the last one, or stays open."""
+    days = [str((pd.Timestamp(opened) + pd.Timedelta(days=k)).date()) for k in range(len(stages) + 2)]
+    rows = [(deal, moment, "open", opened, None, stage, None, 100) for moment, stage in zip(days, stages, strict=False)]
+    if won:
+        rows.append((deal, days[-1], "won", opened, days[-1], None, None, 100))
+    return rows
+
+
+LEARNT = versions(
+    *path("a", ["call", "offer", "talk"], True),
+    *path("moving", ["talk", "call"], False, opened="2026-01-10"),
+    # Later ones go another way, and one of them comes into a stage of which nobody knew.
+    *path("b", ["talk", "call", "trial", "offer"], True, opened="2026-02-01"),
+    *path("c", ["talk", "call", "trial", "offer"], True, opened="2026-02-02"),
+    *path("d", ["talk", "call", "trial", "offer"], True, opened="2026-02-02"),
+)
+
+
+def test_stages__learnt_at_a_moment_know_the_deals_won_by_then_alone():
+    history = DealHistory.from_versions(
+        LEARNT, stages=["talk", "call", "trial", "offer"], stage_orders=[("2026-01-01", [])]
+    )
+    assert history.stages_learnt(day("2026-01-04")) == []
+    assert history.stages_learnt(day("2026-01-31")) == ["call", "offer", "talk"]
+    assert history.stages_learnt(day("2026-03-01")) == ["talk", "call", "trial", "offer"]
+    then = history.staged_as_of(day("2026-01-31"))
+    moving = then.snapshot("2026-01-31").set_index("deal_id").loc["moving"]
+    assert (moving["stage_no"], moving["moves_back"]) == (0, 1)
+    now = history.staged_as_of(day("2026-03-01")).snapshot("2026-03-01").set_index("deal_id").loc["moving"]
+    assert (now["stage_no"], now["moves_back"]) == (1, 0)
+
+
+def test_stages__that_were_listed_hold_from_when_they_were_listed_and_the_first_ones_before():
+    orders = [("2026-01-15", ["call", "talk"]), ("2026-02-15", ["talk", "call", "offer"])]
+    history = DealHistory.from_versions(LEARNT, stages=["talk", "call", "offer"], stage_orders=orders)
+    listed = {
+        moment: list(history.staged_as_of(day(moment)).labels["stage"])
+        for moment in ("2026-01-01", "2026-02-14", "2026-02-15")
+    }
+    assert listed == {
+        "2026-01-01": ["call", "talk"], "2026-02-14": ["call", "talk"], "2026-02-15": ["talk", "call", "offer"],
+    }  # fmt: skip
+    as_made = DealHistory.from_versions(LEARNT, stages=["call", "talk"]).snapshot("2026-02-10")
+    pd.testing.assert_frame_equal(history.staged_as_of(day("2026-02-10")).snapshot("2026-02-10"), as_made)
+
+
+def test_backtest__of_an_origin_does_not_know_the_order_of_stages_that_later_deals_have():
+    """What is won after the window changes how stages are ordered now, and nothing that was forecast."""
+    from ml.forecast.backtest import backtest
+
+    made = MADE.versions
+    origin = pd.Timestamp("2023-12-01")
+    later = made.assign(stage=made["stage"].where(made["known_from"] <= origin + pd.Timedelta(days=31), None))
+    found = [
+        backtest(
+            DealHistory.from_versions(rows, stages=names, stage_orders=[("2023-01-01", [])]),
+            [origin], [30], scenarios=50,
+        )
+        for rows, names in ((made, STAGES), (later, list(reversed(STAGES))))
+    ]  # fmt: skip
+    assert len(found[0]) > 2
+    pd.testing.assert_frame_equal(*found)

@@ -26,6 +26,13 @@ stage_changes as (
     where changed_at <= {{ as_of_at() }}
 ),
 
+-- What is merged into another deal counts there.
+merged as (
+    select opportunity_id
+    from {{ ref('int_deals__merges') }}
+    where valid_from <= {{ as_of_at() }} and valid_to > {{ as_of_at() }}
+),
+
 survivors as (
     select * from {{ ref('stg_crm__account_survivors') }}
 ),
@@ -46,8 +53,10 @@ held as (
     inner join first_seen on versions.opportunity_id = first_seen.opportunity_id
     cross join refresh
     left join survivors on versions.account_id = survivors.account_id
+    left join merged on versions.opportunity_id = merged.opportunity_id
     where
-        versions.valid_from <= refresh.as_of_at
+        merged.opportunity_id is null
+        and versions.valid_from <= refresh.as_of_at
         and versions.valid_to > refresh.as_of_at
         -- A deal without an opening date exists from when its record was first seen.
         and coalesce(versions.opened_at, first_seen.first_seen_at) <= refresh.as_of_at

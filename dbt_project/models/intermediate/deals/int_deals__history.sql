@@ -26,6 +26,10 @@ stage_changes as (
     where changed_at <= {{ as_of_at() }}
 ),
 
+merges as (
+    select * from {{ ref('int_deals__merges') }}
+),
+
 survivors as (
     select * from {{ ref('stg_crm__account_survivors') }}
 ),
@@ -67,6 +71,22 @@ moments as (
         changed_at as moment,
         1 as is_stage_change
     from stage_changes
+
+    union
+
+    select
+        opportunity_id,
+        valid_from as moment,
+        0 as is_stage_change
+    from merges
+
+    union
+
+    select
+        opportunity_id,
+        valid_to as moment,
+        0 as is_stage_change
+    from merges
 ),
 
 moments_once as (
@@ -92,6 +112,19 @@ spans as (
     from moments_once
 ),
 
+-- What is merged into another deal counts there.
+merged as (
+    select
+        spans.opportunity_id,
+        spans.valid_from
+    from spans
+    inner join merges
+        on
+            spans.opportunity_id = merges.opportunity_id
+            and spans.valid_from >= merges.valid_from
+            and spans.valid_from < merges.valid_to
+),
+
 held as (
     select
         spans.opportunity_id,
@@ -115,8 +148,10 @@ held as (
     inner join versions on spans.opportunity_id = versions.opportunity_id
     inner join first_seen on spans.opportunity_id = first_seen.opportunity_id
     cross join refresh
+    left join merged on spans.opportunity_id = merged.opportunity_id and spans.valid_from = merged.valid_from
     where
-        versions.valid_from <= spans.valid_from
+        merged.opportunity_id is null
+        and versions.valid_from <= spans.valid_from
         and versions.valid_to > spans.valid_from
         and not coalesce(versions.is_deleted, false)
         and coalesce(versions.opened_at, first_seen.first_seen_at) <= spans.valid_from

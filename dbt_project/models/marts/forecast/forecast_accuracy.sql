@@ -16,22 +16,14 @@ ended as (
 
 periods as (
     select distinct
+        period_type,
         period_start,
         period_end
     from ended
 ),
 
 came as (
-    select
-        periods.period_start,
-        periods.period_end,
-        won_amounts.dimension,
-        won_amounts.label,
-        sum(won_amounts.amount) as amount
-    from periods
-    inner join {{ ref('int_won_amounts') }} as won_amounts
-        on won_amounts.closed_date >= periods.period_start and won_amounts.closed_date < periods.period_end
-    group by periods.period_start, periods.period_end, won_amounts.dimension, won_amounts.label
+    {{ won_in('periods') }}
 ),
 
 -- People are asked when the model was: what they had said by the moment of the forecast, and had not withdrawn.
@@ -95,13 +87,7 @@ said as (
         null as p10,
         null as p90
     from cells
-    inner join submissions
-        on
-            cells.forecast_as_of_at = submissions.seen_at
-            and cells.period_type = submissions.period_type
-            and cells.period_start = submissions.period_start
-            and cells.dimension = submissions.dimension
-            and cells.label = submissions.label
+    inner join submissions on cells.forecast_as_of_at = submissions.seen_at and {{ same_cell('cells', 'submissions') }}
     where submissions.amount is not null
 ),
 
@@ -111,12 +97,7 @@ compared as (
         {{ days_between('cast(said.forecast_as_of_at as date)', 'said.period_end') }} as horizon_days,
         coalesce(came.amount, 0) as actual_amount
     from said
-    left join came
-        on
-            said.period_start = came.period_start
-            and said.period_end = came.period_end
-            and said.dimension = came.dimension
-            and said.label = came.label
+    left join came on {{ same_cell('said', 'came') }}
 ),
 
 -- The last forecast of a period before each horizon is the one that is compared from period to period.

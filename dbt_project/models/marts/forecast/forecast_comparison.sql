@@ -128,16 +128,7 @@ periods as (
 ),
 
 won as (
-    select
-        periods.period_type,
-        periods.period_start,
-        won_amounts.dimension,
-        won_amounts.label,
-        sum(won_amounts.amount) as won_amount
-    from periods
-    inner join {{ ref('int_won_amounts') }} as won_amounts
-        on won_amounts.closed_date >= periods.period_start and won_amounts.closed_date < periods.period_end
-    group by periods.period_type, periods.period_start, won_amounts.dimension, won_amounts.label
+    {{ won_in('periods') }}
 ),
 
 users as (
@@ -153,8 +144,8 @@ select
     cells.label,
     case when cells.dimension = 'owner' then coalesce(users.user_name, cells.label) else cells.label end as label_name,
     cast(targets.target_amount as decimal(18, 2)) as target_amount,
-    cast(coalesce(won.won_amount, 0) as decimal(18, 2)) as won_amount,
-    cast(targets.target_amount - coalesce(won.won_amount, 0) as decimal(18, 2)) as gap_amount,
+    cast(coalesce(won.amount, 0) as decimal(18, 2)) as won_amount,
+    cast(targets.target_amount - coalesce(won.amount, 0) as decimal(18, 2)) as gap_amount,
     forecasts.forecast_low_amount,
     forecasts.forecast_amount,
     forecasts.forecast_high_amount,
@@ -175,28 +166,8 @@ select
 from cells
 inner join periods on cells.period_type = periods.period_type and cells.period_start = periods.period_start
 cross join refresh
-left join forecasts
-    on
-        cells.period_type = forecasts.period_type
-        and cells.period_start = forecasts.period_start
-        and cells.dimension = forecasts.dimension
-        and cells.label = forecasts.label
-left join submissions
-    on
-        cells.period_type = submissions.period_type
-        and cells.period_start = submissions.period_start
-        and cells.dimension = submissions.dimension
-        and cells.label = submissions.label
-left join targets
-    on
-        cells.period_type = targets.period_type
-        and cells.period_start = targets.period_start
-        and cells.dimension = targets.dimension
-        and cells.label = targets.label
-left join won
-    on
-        cells.period_type = won.period_type
-        and cells.period_start = won.period_start
-        and cells.dimension = won.dimension
-        and cells.label = won.label
+left join forecasts on {{ same_cell('cells', 'forecasts') }}
+left join submissions on {{ same_cell('cells', 'submissions') }}
+left join targets on {{ same_cell('cells', 'targets') }}
+left join won on {{ same_cell('cells', 'won') }}
 left join users on cells.label = users.user_id

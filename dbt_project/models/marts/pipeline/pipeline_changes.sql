@@ -69,6 +69,16 @@ after as (
     where history.status = 'open' or history.valid_from > comparisons.start_at
 ),
 
+merged as (
+    select
+        comparisons.comparison,
+        merges.opportunity_id,
+        merges.merged_into_opportunity_id
+    from comparisons
+    inner join {{ ref('int_deals__merges') }} as merges
+        on comparisons.end_at >= merges.valid_from and comparisons.end_at < merges.valid_to
+),
+
 paired as (
     select
         coalesce(before.comparison, after.comparison) as comparison,
@@ -145,9 +155,11 @@ bucketed as (
         compared.*,
         comparisons.start_at,
         comparisons.end_at,
+        merged.merged_into_opportunity_id,
         case
             when status_after = 'won' then 'won'
             when status_after = 'lost' then 'lost'
+            when status_after = 'unknown' and merged.opportunity_id is not null then 'merged'
             when status_after = 'unknown' then 'deleted'
             when status_before <> 'open' and first_known.known_from <= comparisons.start_at then 'reopened'
             when status_before <> 'open' then 'new'
@@ -168,6 +180,7 @@ bucketed as (
     from compared
     inner join comparisons on compared.comparison = comparisons.comparison
     inner join first_known on compared.opportunity_id = first_known.opportunity_id
+    left join merged on compared.comparison = merged.comparison and compared.opportunity_id = merged.opportunity_id
     left join {{ ref('int_deals__stages') }} as stages_before on compared.stage_before = stages_before.stage
     left join {{ ref('int_deals__stages') }} as stages_after on compared.stage_after = stages_after.stage
 ),
@@ -182,7 +195,7 @@ sided as (
         case when status_before = 'open' then region_before else region_after end as region,
         case when status_before = 'open' then segment_before else segment_after end as segment,
         case when status_before = 'open' then month_before else month_after end as close_month,
-        stage_before, stage_after,
+        stage_before, stage_after, merged_into_opportunity_id,
         case when status_before = 'open' then 1 else 0 end as start_count,
         case when status_after = 'open' then 1 else 0 end as end_count,
         start_amount, own_end_amount as end_amount, won_amount
@@ -199,7 +212,7 @@ sided as (
         region_before as region,
         segment_before as segment,
         month_before as close_month,
-        stage_before, stage_after,
+        stage_before, stage_after, merged_into_opportunity_id,
         1 as start_count,
         0 as end_count,
         start_amount, 0 as end_amount, 0 as won_amount
@@ -216,7 +229,7 @@ sided as (
         region_after as region,
         segment_after as segment,
         month_after as close_month,
-        stage_before, stage_after,
+        stage_before, stage_after, merged_into_opportunity_id,
         0 as start_count,
         1 as end_count,
         0 as start_amount, own_end_amount as end_amount, 0 as won_amount
@@ -234,7 +247,7 @@ sided as (
         region_after as region,
         segment_after as segment,
         month_after as close_month,
-        stage_before, stage_after,
+        stage_before, stage_after, merged_into_opportunity_id,
         0 as start_count,
         0 as end_count,
         0 as start_amount, end_amount - own_end_amount as end_amount, 0 as won_amount
@@ -259,6 +272,7 @@ select
     sided.close_month,
     sided.stage_before,
     sided.stage_after,
+    sided.merged_into_opportunity_id,
     cast(sided.start_count as bigint) as start_count,
     cast(sided.end_count as bigint) as end_count,
     cast(sided.start_amount as decimal(18, 2)) as start_amount,

@@ -22,6 +22,7 @@ renamed as (
         loss_reason,
         deal_type,
         forecast_category,
+        merged_into_opportunity_id,
         updated_at,
         is_deleted,
         version_no,
