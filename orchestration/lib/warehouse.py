@@ -21,24 +21,24 @@ from orchestration.lib.workspace import Workspace
 def open_warehouse(workspace: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection to the warehouse, closed at the end: the file has one writer at a time, and readers none of it.
 
-    It keeps at most half of the machine's memory, instead of DuckDB's four fifths, and writes the rest to disk: dashboards and a
-    fit run beside it.
+    It keeps at most two fifths of the machine's memory, instead of DuckDB's four fifths, and writes the rest to disk: dashboards and
+    a fit run beside it, and what DuckDB needs beyond its limit came to 1.5 GiB at a hundred million touchpoints.
     """
     connection = duckdb.connect(str(workspace.warehouse))
     try:
         connection.execute("set TimeZone = 'UTC'")
         # DuckDB would draw its bars between the lines that a command says.
         connection.execute("set enable_progress_bar = false")
-        connection.execute(f"set memory_limit = '{_half_of_memory(connection)}'")
+        connection.execute(f"set memory_limit = '{_share_of_memory(connection)}'")
         yield connection
     finally:
         connection.close()
 
 
-def _half_of_memory(con: duckdb.DuckDBPyConnection) -> str:
+def _share_of_memory(con: duckdb.DuckDBPyConnection) -> str:
     # DuckDB's own default is 80 % of what the machine, or the container, has.
     amount, unit = con.execute("select current_setting('memory_limit')").fetchall()[0][0].split()
-    return f"{float(amount) * 0.5 / 0.8:.1f}{unit}"
+    return f"{float(amount) * 0.4 / 0.8:.1f}{unit}"
 
 
 @contextmanager
