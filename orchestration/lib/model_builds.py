@@ -372,10 +372,13 @@ def _bring_up_to_date(
         return
     key = kept.unique_key
     removed = f" or {kept.remove_after}" if kept.remove_after else ""
+    # Which rows first, by the key alone: with all columns in one query, all of them are read of all rows.
     con.execute(
-        f"create or replace temp table old_rows as select * from {model.relation} "
+        f"create or replace temp table old_ids as select rowid as id from {model.relation} "
         f"where {key} in (select {key} from new_rows){removed}"
     )
+    is_old = "rowid in (select id from temp.main.old_ids)"
+    con.execute(f"create or replace temp table old_rows as select * from {model.relation} where {is_old}")
     if kept.remove_after:
         con.execute(f"delete from new_rows where {kept.remove_after}")
     # Told elsewhere what differs: all of them are written.
@@ -383,11 +386,12 @@ def _bring_up_to_date(
     if not model.following.differs_in:
         _compare(con, model, differences, "new_rows", "old_rows", key)
         differing = (differences.rows(model.name),) * 2
-    con.execute(f"delete from {model.relation} where {key} in (select {key} from {differing[0]})")
+    con.execute(f"delete from {model.relation} where {is_old} and {key} in (select {key} from {differing[0]})")
     con.execute(
         f"insert into {model.relation} by name select * from new_rows where {key} in (select {key} from {differing[1]})"
     )
     con.execute("drop table new_rows")
+    con.execute("drop table old_ids")
     con.execute("drop table old_rows")
 
 

@@ -20,10 +20,17 @@ select
 from {{ landed }} as landed
 where 1 = 0
 {%- else %}
+-- Nearly always what changed is new, and none of it was there: found by the key alone, before the other columns are read.
+with there as (
+    select touchpoint_key
+    from {{ not_yet_built('int_touchpoints') }}
+    where touchpoint_key in (select touchpoint_key from {{ changed }})
+)
+
 select
     {%- for column in columns %}
     touchpoints.{{ column }}{{ ',' if not loop.last }}
     {%- endfor %}
 from {{ not_yet_built('int_touchpoints') }} as touchpoints
-inner join {{ changed }} as changed on touchpoints.touchpoint_key = changed.touchpoint_key
+where touchpoint_key in (select touchpoint_key from there)
 {%- endif %}
