@@ -519,7 +519,9 @@ class _FileLoad:
         import pyarrow as pa
 
         con, loader, checker = self.con, self.loader, self.loader.checker
-        if not checker.columns:
+        # Also where every combination is known, or no rule names a column: a rule that cannot be run never lets a row pass.
+        checker.require_rules_over_rows()
+        if not checker.rules:
             return
         read = {
             name: f"case when typed.{sql_name(name)} is not null then true end"

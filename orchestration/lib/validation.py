@@ -134,6 +134,26 @@ class RuleChecker:
         conditions = " ".join(str(rule.kwargs.get("row_condition") or "") for rule in self.rules)
         return frozenset(set(self.columns) - asked - set(re.findall(r"\w+", conditions)))
 
+    def require_rules_over_rows(self) -> None:
+        """Refuse rules that are about something else than one row each.
+
+        Raises
+        ------
+        RuleError
+            A rule names no column, or compares rows with each other.
+        """
+        for rule in self.rules:
+            if not rule.columns:
+                raise RuleError(
+                    f"{self.contract.path.name}: the rule {rule.text!r} names no column; {rule.expectation_type} "
+                    "is not a rule over rows"
+                )
+            if rule.expectation_type in ACROSS_ROWS:
+                raise RuleError(
+                    f"{self.contract.path.name}: the rule {rule.text!r} compares rows with each other "
+                    f"({rule.expectation_type}), and a contract's rules are about one row each"
+                )
+
     def check(self, table: pa.Table) -> list[BrokenRule]:
         """The rows that break a rule, rule by rule.
 
@@ -150,12 +170,7 @@ class RuleChecker:
         """
         if table.num_rows == 0 or not self.rules:
             return []
-        for rule in self.rules:
-            if rule.expectation_type in ACROSS_ROWS:
-                raise RuleError(
-                    f"{self.contract.path.name}: the rule {rule.text!r} compares rows with each other "
-                    f"({rule.expectation_type}), and a contract's rules are about one row each"
-                )
+        self.require_rules_over_rows()
         import pandas as pd
 
         frame = table.select(self.columns).to_pandas(types_mapper=pd.ArrowDtype)

@@ -27,7 +27,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestration.lib.contracts import load_contracts
+from orchestration.lib.contracts import TableRule, load_contracts
 from orchestration.lib.landing import collect, landed_files, landing_file
 from orchestration.lib.loading import LoadResult, load, write_notices
 from orchestration.lib.sources import read_sources
@@ -1028,3 +1028,16 @@ def test_load__what_passed_is_remembered_by_the_text_of_each_value(company):
     company.load()
     kept = [json.loads(text)["amount"] for (text,) in company.rows("select combination from load.passed order by 1")]
     assert kept == ["0.10", None]
+
+
+def test_load__a_rule_without_a_column_refuses_the_file_and_lets_no_row_pass(company):
+    company.land("a.csv", "user_id,user_name\n1,Ann\n", "crm__users")
+    users = CONTRACTS["crm__users"]
+    properties = tuple(replace(prop, required=False) for prop in users.properties)
+    rule = TableRule("seven rows", "expect_table_row_count_to_equal", {"value": 7})
+    odd = replace(users, properties=properties, table_rules=(rule,), fingerprint="odd")
+    sources = read_sources(company.workspace.sources_file, CONTRACTS)
+    result = load(company.con, company.workspace, {"crm__users": odd}, sources)
+    (failure,) = result.failures
+    assert (failure.status, result.tables["crm__users"].rows_loaded) == ("refused", 0)
+    assert "crm__users.odcs.yaml: the rule 'seven rows' names no column" in failure.message
