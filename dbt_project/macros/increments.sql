@@ -54,10 +54,3 @@
     where {{ known_by }} > {{ seen_until() }} and {{ known_by }} <= {{ as_of_at() }}
     {%- endif %}
 {% endmacro %}
-
-{# A condition after others: of a table that is kept, only the groups that are looked at again. #}
-{% macro and_looked_at(key, looked_at) %}
-    {%- if not is_full_build() -%}
-    and {{ key }} in (select group_key from {{ looked_at }})
-    {%- endif -%}
-{% endmacro %}

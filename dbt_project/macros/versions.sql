@@ -101,40 +101,46 @@
 {% endmacro %}
 
 {#
-    Keys of rows that may say something else than at the last build: a row of the key has landed since, or its moment has come.
+    Landed rows of keys that may say something else than at the last build: a row of the key has landed since, or its moment has come.
+    All rows of such a key, also those that no longer count, so that what counts can be told from these rows alone.
 
     moment: when a row takes effect. versions_by: for records with versions, when a version does.
-    columns: of every row of such a key, also of those that no longer count: where it stood before it was corrected.
-    Result: _key_hash and the columns, more than once where a key has more rows or changed in more than one way.
+
+    A key that has come once has no other row than the one that is found; only marked keys are searched for the others. Files follow each
+    other in the table, so that a join by arrival reads the end of it.
 #}
-{% macro changed_keys(relation, moment, versions_by=none, columns=[]) %}
-    {%- if columns %}
-    select
-        rows_of_key._key_hash
-        {%- for column in columns %},
-        rows_of_key.{{ column }}
-        {%- endfor %}
-    from {{ relation }} as rows_of_key
-    where rows_of_key._key_hash in (select _key_hash from ({{ changed_keys(relation, moment, versions_by) }}) as changed)
-    {%- else %}
-    select landed._key_hash
+{% macro changed_rows(relation, moment, versions_by=none) %}
+with differing as (
+    select landed.*
     from {{ relation }} as landed
-    inner join {{ source('increment', 'new_files') }} as new_files on landed._file = new_files.file
+    inner join {{ source('increment', 'new_files') }} as new_files
+        on landed._arrived_at = new_files.arrived_at and landed._file = new_files.file
 
     union all
 
-    select landed._key_hash
+    select landed.*
     from {{ relation }} as landed
-    where landed.{{ moment }} > {{ seen_until() }}
-    {%- if versions_by is not none %}
+    where
+        (
+            landed.{{ moment }} > {{ seen_until() }}
+            {%- if versions_by is not none %}
+            or (landed._is_repeated and coalesce(landed.{{ versions_by }}, landed._arrived_at) > {{ seen_until() }})
+            {%- endif %}
+        )
+        and landed._file not in (select file from {{ source('increment', 'new_files') }})
+)
 
-    union all
+select differing.*
+from differing
+where not coalesce(differing._is_repeated, true)
 
-    select landed._key_hash
-    from {{ relation }} as landed
-    where landed._is_repeated and coalesce(landed.{{ versions_by }}, landed._arrived_at) > {{ seen_until() }}
-    {%- endif %}
-    {%- endif %}
+union all
+
+select landed.*
+from {{ relation }} as landed
+where
+    coalesce(landed._is_repeated, true)
+    and landed._key_hash in (select _key_hash from differing where coalesce(_is_repeated, true))
 {% endmacro %}
 
 {#

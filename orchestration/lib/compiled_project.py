@@ -33,12 +33,15 @@ class Kept:
 
     Attributes
     ----------
-    remove_before : condition on the table's rows that go before the model runs; "" = none
+    remove_before : condition on the table's rows that go before the model runs; "" = none. With a unique key, a row that it does not hold
+        for has no key that the model returns: the table is searched once.
+    own_rows : condition on the table's rows that the model reads itself; they go when it has run, and no others. "" = it reads none
     unique_key : rows with a key that the model returns are replaced; "" = the model's rows are only added
     remove_after : condition on the rows that go at the end; "" = none
     """
 
     remove_before: str = ""
+    own_rows: str = ""
     unique_key: str = ""
     remove_after: str = ""
 

@@ -113,6 +113,7 @@ def _kept(node: Any) -> Kept:
     meta = node.config.meta
     return Kept(
         remove_before=meta.get("remove_before", ""),
+        own_rows=meta.get("own_rows", ""),
         unique_key=node.config.unique_key or "",
         remove_after=meta.get("remove_after", ""),
     )

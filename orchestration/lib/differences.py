@@ -164,11 +164,18 @@ class Differences:
                 f'insert into increment.passed select "{own}" from raw.{table} where ({" or ".join(passing)}) '
                 "and _file not in (select file from increment.new_files)"
             )
-        condition = " or ".join(["_file in (select file from increment.new_files)", *passing])
+        names = ", ".join(keys)
+        # Files follow each other in the table: a join by arrival reads the end of it. A key that came once has no other row than this one.
+        found = (
+            f"select {names}, _key_hash, _is_repeated from raw.{table} as landed inner join increment.new_files as new_files "
+            "on landed._arrived_at = new_files.arrived_at and landed._file = new_files.file"
+        )
+        if has_passed:
+            found += f" union all select {names}, _key_hash, _is_repeated from raw.{table} where {' or '.join(passing)}"
         return self.write(
             table,
-            f"select distinct {', '.join(keys)} from raw.{table} "
-            f"where _key_hash in (select _key_hash from raw.{table} where {condition})",
+            f"with found as materialized ({found}) select {names} from found union select {names} from raw.{table} "
+            "where _is_repeated and _key_hash in (select _key_hash from found where _is_repeated)",
         )
 
     def _types(self, schema: str, table: str) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ from orchestration.lib.warehouse import transaction
 _TABLES = {
     "plan": "seen_until timestamp, are_definitions_new boolean, project varchar, definitions varchar, is_known boolean, "
     "is_finished boolean",
-    "new_files": "file varchar",
+    "new_files": "file varchar, arrived_at timestamp",
     "last_build": "as_of_at timestamp, project varchar, definitions varchar",
     "built_files": "file varchar, loaded_at timestamp",
     "differences": "name varchar, state varchar",
@@ -88,7 +88,7 @@ def plan_build(con: duckdb.DuckDBPyConnection, project: str, kept: Sequence[str]
         )
         if reason is None:
             con.execute(
-                "insert into increment.new_files select file from load.files "
+                "insert into increment.new_files select file, arrived_at from load.files "
                 "where file not in (select file from increment.built_files)"
             )
         (new_files,) = con.execute("select count(*) from increment.new_files").fetchall()[0]

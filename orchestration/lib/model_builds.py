@@ -320,13 +320,13 @@ def _renew_rows(con: duckdb.DuckDBPyConnection, model: CompiledModel, difference
         return
     of_keys = f'"{key}" in (select k from temp.main.keys_of_rows)'
     con.execute(f"create or replace temp table new_rows as select * from ({_restrict(con, model)}) where {of_keys}")
-    con.execute(f"create or replace temp table old_rows as select * from {model.relation} where {of_keys}")
+    _find_old_rows(con, model, of_keys)
     if _compare(con, model, differences, "new_rows", "old_rows", key) == ROWS:
         differing = f'"{key}" in (select "{key}" from {differences.rows(model.name)})'
-        con.execute(f"delete from {model.relation} where {differing}")
+        con.execute(f"delete from {model.relation} where rowid in (select id from old_ids) and {differing}")
         con.execute(f"insert into {model.relation} by name select * from new_rows where {differing}")
-    con.execute("drop table new_rows")
-    con.execute("drop table old_rows")
+    for table in ("new_rows", "old_ids", "old_rows"):
+        con.execute(f"drop table {table}")
 
 
 def _compare(
@@ -361,24 +361,26 @@ def _replace(con: duckdb.DuckDBPyConnection, model: CompiledModel, kind: str) ->
 def _bring_up_to_date(
     con: duckdb.DuckDBPyConnection, model: CompiledModel, kept: Kept, differences: Differences
 ) -> None:
-    if kept.remove_before:
-        con.execute(f"delete from {model.relation} where {kept.remove_before}")
-    # Aside first: the model may read the table that it is added to.
-    con.execute(f"create or replace temp table new_rows as {model.increment_sql}")
     if not kept.unique_key:
+        if kept.remove_before:
+            con.execute(f"delete from {model.relation} where {kept.remove_before}")
+        # Aside first: the model may read the table that it is added to.
+        con.execute(f"create or replace temp table new_rows as {model.increment_sql}")
         con.execute(f"insert into {model.relation} by name select * from new_rows")
         con.execute("drop table new_rows")
         differences.set(model.name, ANEW)
         return
     key = kept.unique_key
     removed = f" or {kept.remove_after}" if kept.remove_after else ""
-    # Which rows first, by the key alone: with all columns in one query, all of them are read of all rows.
-    con.execute(
-        f"create or replace temp table old_ids as select rowid as id from {model.relation} "
-        f"where {key} in (select {key} from new_rows){removed}"
-    )
+    condition = kept.remove_before or kept.own_rows
+    if condition:
+        _find_old_rows(con, model, f"{condition}{removed}")
+        own = 'temp.main."old_rows"' if kept.own_rows else model.relation
+        con.execute(f"create or replace temp table new_rows as {model.increment_sql.replace(model.relation, own)}")
+    else:
+        con.execute(f"create or replace temp table new_rows as {model.increment_sql}")
+        _find_old_rows(con, model, f"{key} in (select {key} from new_rows){removed}")
     is_old = "rowid in (select id from temp.main.old_ids)"
-    con.execute(f"create or replace temp table old_rows as select * from {model.relation} where {is_old}")
     if kept.remove_after:
         con.execute(f"delete from new_rows where {kept.remove_after}")
     # Told elsewhere what differs: all of them are written.
@@ -393,6 +395,14 @@ def _bring_up_to_date(
     con.execute("drop table new_rows")
     con.execute("drop table old_ids")
     con.execute("drop table old_rows")
+
+
+def _find_old_rows(con: duckdb.DuckDBPyConnection, model: CompiledModel, condition: str) -> None:
+    """Put rows of the model's table aside. Which ones first: with all columns in one query, all of them are read of all rows."""
+    con.execute(f"create or replace temp table old_ids as select rowid as id from {model.relation} where {condition}")
+    con.execute(
+        f"create or replace temp table old_rows as select * from {model.relation} where rowid in (select id from old_ids)"
+    )
 
 
 def _create_by_contract(con: duckdb.DuckDBPyConnection, model: CompiledModel, sql: str) -> None:

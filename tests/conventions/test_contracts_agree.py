@@ -101,20 +101,23 @@ def test_settings__are_described_in_the_design() -> None:
 
 
 def test_touchpoints__have_the_signals_that_the_contracts_record() -> None:
-    """int_touchpoints__landed makes the names in SQL, `signals` derives them from the contracts: both must come to the same."""
-    landed = re.search(r"with landed as \((.*?)\n\)\n", models()["int_touchpoints__landed"].sql, re.DOTALL)
+    """A macro makes the names in SQL, `signals` derives them from the contracts: both must come to the same."""
+    macro = (MODELS.parent / "macros" / "touchpoints.sql").read_text("utf-8")
+    landed = re.search(r"with landed as \((.*?)\n\)\n", macro, re.DOTALL)
+    staging = dict(re.findall(r"'(\w+)': ref\('(\w+)'\)", models()["int_touchpoints__landed"].sql))
     assert landed
+    assert staging
     made: set[str] = set()
     for part in landed[1].split("union all"):
         name = re.search(r"(?:'(\w+)'(?: \|\| )?)?(?:(?:\w+\.)?(\w+))? as signal", part)
-        model = re.search(r"ref\('(\w+)'\)", part)
+        source = re.search(r"sources\.(\w+)", part)
         assert name, part
-        assert model, part
+        assert source, part
         text, column = name.groups()
         if column is None:
             made.add(text)
             continue
-        ((_, table),) = models()[model[1]].sources
+        ((_, table),) = models()[staging[source[1]]].sources
         left_out = set(re.findall(rf"{column} <> '(\w+)'", part))
         values = set(CONTRACTS[table].property_named(column).valid_values) - left_out
         assert values, f"{table}.{column}: its contract lists no values"

@@ -36,8 +36,6 @@ from orchestration.lib.warehouse import open_warehouse
 from orchestration.lib.workspace import Workspace
 
 START = datetime(2026, 6, 30)
-#: What a build says of its own difference to the last one.
-BOOKS = ("__changed", "__before", "__moved", "__looked_at")
 
 
 class Warehouse:
@@ -115,6 +113,9 @@ class Warehouse:
 
     def tables(self) -> dict[str, list[tuple[Any, ...]]]:
         """All rows of all tables that are not about the build itself, sorted."""
+        books = {
+            f"{model.layer}.{model.name}" for model in self.project.models.values() if model.following.is_difference
+        }
         with open_warehouse(self.workspace) as con:
             names = con.execute(
                 "select schema_name || '.' || table_name from duckdb_tables() "
@@ -123,7 +124,7 @@ class Warehouse:
             return {
                 name: con.execute(f"from {name} order by all").fetchall()
                 for (name,) in names
-                if not name.endswith(BOOKS)
+                if name not in books
             }
 
 

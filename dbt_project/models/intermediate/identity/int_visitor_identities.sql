@@ -1,14 +1,7 @@
 -- Who a web visitor was, and from when that was known. A visitor becomes a contact when one of its events carries a known
 -- contact or address; earlier events belong to the first contact, later ones to the contact seen last.
 with events as (
-    select
-        visitor_id,
-        occurred_at,
-        event_id,
-        contact_id,
-        email
-    from {{ ref('stg_web__events') }}
-    where contact_id is not null or email is not null
+    select * from {{ ref('int_visitor_sightings') }}
 ),
 
 contacts as (

@@ -4,7 +4,10 @@
 -- Whatever is measured here is measured within one message to one recipient, one minute of one network address, or one event; each
 -- is a group, and a group is always looked at as a whole. The limits are settings (`bots` of scorecard.yml).
 {%- set looked_at = ref('int_bots__looked_at') %}
-{%- set before = ref('int_bots__before') %}
+{%- set emails = ref('stg_email__events') %}
+{%- set visits = ref('stg_web__events') %}
+{%- set changed_emails = ref('stg_email__changed_events') %}
+{%- set changed_visits = ref('stg_web__changed_events') %}
 with limits as (
     select * from {{ source('settings', 'bots') }}
 ),
@@ -14,37 +17,14 @@ agents as (
     where is_known_bot or is_data_centre
 ),
 
-emails as (
-    select
-        _key_hash as touchpoint_key,
-        {{ row_key(['message_id']) }} as message_key,
-        {{ row_key(['ip_address', dbt.date_trunc('minute', 'occurred_at')]) }} as minute_key,
-        {{ dbt.date_trunc('minute', 'occurred_at') }} as minute_at,
-        message_id,
-        coalesce(lower(trim(email)), contact_id, '') as recipient,
-        event_type,
-        occurred_at,
-        coalesce(link_url, event_type) as link,
-        event_type = 'unsubscribed' or coalesce(lower(link_url) like '%unsubscribe%', false) as is_unsubscription,
-        user_agent,
-        ip_address
-    from {{ ref('stg_email__events') }}
+messages as (
+    {{ bot_events(emails) }}
     where
         event_type in ('delivered', 'opened', 'clicked', 'unsubscribed')
+        and message_id is not null
         {%- if not is_full_build() %}
-        and (
-            message_id in (select message_id from {{ looked_at }} where message_id is not null)
-            or ip_address in (select ip_address from {{ looked_at }} where ip_address is not null)
-            or _key_hash in (select group_key from {{ looked_at }})
-        )
+        and message_id in (select message_id from {{ looked_at }} where message_id is not null)
         {%- endif %}
-),
-
-messages as (
-    select * from emails
-    where
-        message_id is not null
-        {{ and_looked_at('message_key', looked_at) }}
 ),
 
 receipts as (
@@ -102,11 +82,15 @@ by_message as (
 ),
 
 acted as (
-    select * from emails
+    {{ bot_events(emails) }}
     where
-        event_type <> 'delivered'
+        event_type in ('opened', 'clicked', 'unsubscribed')
         and ip_address is not null
-        {{ and_looked_at('minute_key', looked_at) }}
+        {%- if not is_full_build() %}
+        -- Of years of events only those since the first minute that is looked at are searched by address.
+        and occurred_at >= (select min(minute_at) from {{ looked_at }})
+        and {{ row_key(['ip_address', dbt.date_trunc('minute', 'occurred_at')]) }} in (select group_key from {{ looked_at }})
+        {%- endif %}
 ),
 
 crowded as (
@@ -128,27 +112,33 @@ by_address as (
     inner join crowded on acted.ip_address = crowded.ip_address and acted.minute_at = crowded.minute_at
 ),
 
+{%- if not is_full_build() %}
+
+changed_emails as (
+    {{ events_as_of(changed_emails, 'event_id', 'occurred_at') }}
+),
+
+changed_visits as (
+    {{ events_as_of(changed_visits, 'event_id', 'occurred_at') }}
+),
+{%- endif %}
+
 by_agent as (
     select
         'email' as source,
-        emails.touchpoint_key
-    from emails
+        emails._key_hash as touchpoint_key
+    from {{ emails if is_full_build() else 'changed_emails' }} as emails
     inner join agents on emails.user_agent = agents.user_agent and agents.is_known_bot
-    where
-        emails.event_type <> 'delivered'
-        {{ and_looked_at('emails.touchpoint_key', looked_at) }}
+    where emails.event_type in ('opened', 'clicked', 'unsubscribed')
 
     union all
 
     select
         'web' as source,
         visits._key_hash as touchpoint_key
-    from {{ ref('stg_web__events') }} as visits
+    from {{ visits if is_full_build() else 'changed_visits' }} as visits
     -- No mail program comes to a web site: what calls from a data centre there is no person's.
     inner join agents on visits.user_agent = agents.user_agent
-    where
-        1 = 1
-        {{ and_looked_at('visits._key_hash', looked_at) }}
 )
 
 select

@@ -5,22 +5,14 @@
 {%- set changed_emails = ref('stg_email__changed_events') %}
 with agents as (
     select user_agent
-    from {{ visits }}
-    where
-        user_agent is not null
-        {%- if not is_full_build() %}
-        and _key_hash in (select _key_hash from {{ changed_visits }})
-        {%- endif %}
+    from {{ visits if is_full_build() else changed_visits }}
+    where user_agent is not null
 
     union
 
     select user_agent
-    from {{ emails }}
-    where
-        user_agent is not null
-        {%- if not is_full_build() %}
-        and _key_hash in (select _key_hash from {{ changed_emails }})
-        {%- endif %}
+    from {{ emails if is_full_build() else changed_emails }}
+    where user_agent is not null
 ),
 
 new_agents as (

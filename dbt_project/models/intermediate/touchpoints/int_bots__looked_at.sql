@@ -6,7 +6,8 @@ with groups_of_events as (
     select
         {{ row_key(['message_id']) }} as group_key,
         message_id,
-        cast(null as {{ dbt.type_string() }}) as ip_address
+        cast(null as {{ dbt.type_string() }}) as ip_address,
+        cast(null as timestamp) as minute_at
     from {{ emails }}
     where message_id is not null
 
@@ -15,7 +16,8 @@ with groups_of_events as (
     select
         {{ row_key(['ip_address', dbt.date_trunc('minute', 'occurred_at')]) }} as group_key,
         cast(null as {{ dbt.type_string() }}) as message_id,
-        ip_address
+        ip_address,
+        {{ dbt.date_trunc('minute', 'occurred_at') }} as minute_at
     from {{ emails }}
     where ip_address is not null
 
@@ -24,7 +26,8 @@ with groups_of_events as (
     select
         _key_hash as group_key,
         cast(null as {{ dbt.type_string() }}) as message_id,
-        cast(null as {{ dbt.type_string() }}) as ip_address
+        cast(null as {{ dbt.type_string() }}) as ip_address,
+        cast(null as timestamp) as minute_at
     from {{ emails }}
 
     union all
@@ -32,14 +35,16 @@ with groups_of_events as (
     select
         _key_hash as group_key,
         cast(null as {{ dbt.type_string() }}) as message_id,
-        cast(null as {{ dbt.type_string() }}) as ip_address
+        cast(null as {{ dbt.type_string() }}) as ip_address,
+        cast(null as timestamp) as minute_at
     from {{ visits }}
 )
 
 select
     group_key,
     max(message_id) as message_id,
-    max(ip_address) as ip_address
+    max(ip_address) as ip_address,
+    max(minute_at) as minute_at
 from groups_of_events
 {%- if is_full_build() %}
 where 1 = 0

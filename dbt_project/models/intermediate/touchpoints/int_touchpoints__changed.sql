@@ -1,41 +1,23 @@
--- Which touchpoints may say something else than at the last build: because a row landed or its moment came, or because the person
--- or account behind it did not stay the same, or because a bot was recognised or is so no more. More may stand here than differ,
--- never fewer. None in a full build.
-{%- set landed = ref('int_touchpoints__landed') %}
-{%- set people = ref('int_identities__changed') %}
-{%- set bots = ref('int_bots') %}
-{%- set looked_at = ref('int_bots__looked_at') %}
-{%- set bots_before = ref('int_bots__before') %}
+-- Keys of the touchpoints that are made again. What has come once and was not seen by the last build cannot stand in its table: it
+-- need not be searched there. None in a full build.
+{%- set looked_at = ref('int_touchpoints__looked_at') %}
+{%- set sources = [
+    ref('stg_web__changed_events'), ref('stg_email__changed_events'), ref('stg_social__changed_interactions'),
+    ref('stg_crm__changed_activities'), ref('stg_crm__changed_campaign_members'), ref('stg_survey__changed_nps_answers'),
+] %}
 {%- if is_full_build() %}
-select distinct touchpoint_key
-from {{ landed }}
+select
+    touchpoint_key,
+    0 as may_be_there
+from {{ looked_at }}
 where 1 = 0
 {%- else %}
 with changed_rows as (
-    select touchpoint_key from {{ bots_before }}
-
-    union all
-
-    select bots.touchpoint_key
-    from {{ bots }} as bots
-    inner join {{ looked_at }} as looked_at on bots.group_key = looked_at.group_key
-
-    union all
-    {%- for source in [
-        ref('stg_web__changed_events'), ref('stg_email__changed_events'), ref('stg_social__changed_interactions'),
-        ref('stg_crm__changed_activities'), ref('stg_crm__changed_campaign_members'),
-        ref('stg_survey__changed_nps_answers'),
-    ] %}
-    select _key_hash as touchpoint_key from {{ source }}
-
-    union all
-    {% endfor %}
-    {%- for kind, column in [
-        ('contact', 'contact_id'), ('email', 'email'), ('visitor', 'visitor_id'), ('account', 'account_id')
-    ] %}
-    select landed.touchpoint_key
-    from {{ landed }} as landed
-    inner join {{ people }} as changed on changed.kind = '{{ kind }}' and landed.{{ column }} = changed.id
+    {%- for source in sources %}
+    select
+        _key_hash as touchpoint_key,
+        coalesce(_is_repeated, true) as is_repeated
+    from {{ source }}
     {%- if not loop.last %}
 
     union all
@@ -43,6 +25,17 @@ with changed_rows as (
     {%- endfor %}
 )
 
-select distinct touchpoint_key
+select
+    touchpoint_key,
+    max(case when is_repeated then 1 else 0 end) as may_be_there
 from changed_rows
+group by touchpoint_key
+
+union all
+
+select
+    touchpoint_key,
+    1 as may_be_there
+from {{ looked_at }}
+where touchpoint_key not in (select touchpoint_key from changed_rows)
 {%- endif %}

@@ -1,11 +1,11 @@
 -- Kept from build to build: the counts are corrected by what changed among the touchpoints.
-{%- set columns = ['account_id', 'contact_id', 'signal', 'event_date', 'known_date'] %}
+{%- set columns = columns_of_a_day() %}
 {%- set touchpoints = ref('int_touchpoints') %}
 {%- set moved = ref('int_touchpoints__moved') %}
 {%- if not is_full_build() %}
 with moved as (
     select
-        {{ row_key(columns) }} as count_key,
+        day_key as count_key,
         {{ columns | join(', ') }},
         count_change
     from {{ moved }}

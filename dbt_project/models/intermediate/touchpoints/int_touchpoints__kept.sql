@@ -1,13 +1,10 @@
--- Kept from build to build: only touchpoints that may have changed are made anew (int_touchpoints__changed), the others stay.
--- The rows as they were are read before they go, in int_touchpoints__before. What a bot did is here, too, with what gave it away.
+-- Kept from build to build: only touchpoints that may have changed are made anew (int_touchpoints__looked_at), the others stay; what
+-- differs then is told to int_touchpoints__moved. What a bot did is here, too, with what gave it away.
+{%- set landed = ref('int_touchpoints__landed') %}
+{%- set looked_at = ref('int_touchpoints__looked_at') %}
 {%- set changed = ref('int_touchpoints__changed') %}
-{%- set before = ref('int_touchpoints__before') %}
 with landed as (
-    select landed.*
-    from {{ ref('int_touchpoints__landed') }} as landed
-    {%- if not is_full_build() %}
-    inner join {{ changed }} as changed on landed.touchpoint_key = changed.touchpoint_key
-    {%- endif %}
+    select * from {{ landed if is_full_build() else looked_at }}
 ),
 
 contacts as (
@@ -36,6 +33,9 @@ bots as (
         touchpoint_key,
         min(reason) as reason
     from {{ ref('int_bots') }}
+    {%- if not is_full_build() %}
+    where touchpoint_key in (select touchpoint_key from {{ changed }})
+    {%- endif %}
     group by source, touchpoint_key
 ),
 

@@ -3,30 +3,27 @@
 {%- set columns = [
     'source', 'signal', 'match_status', 'occurred_at', 'event_date', 'known_at', 'known_date', 'contact_id', 'account_id',
 ] %}
-with both_builds as (
-    select
-        {%- for column in columns %}
-        touchpoints.{{ column }},
-        {%- endfor %}
-        1 as side
-    from {{ ref('int_touchpoints') }} as touchpoints
-    inner join {{ ref('int_touchpoints__changed') }} as changed on touchpoints.touchpoint_key = changed.touchpoint_key
-
-    union all
-
-    select
-        {%- for column in columns %}
-        {{ column }},
-        {%- endfor %}
-        -1 as side
-    from {{ ref('int_touchpoints__before') }}
-)
-
+{%- set touchpoints = ref('int_touchpoints') %}
+{%- set kept = ref('int_touchpoints__kept') %}
+{%- if is_full_build() %}
 select
     {%- for column in columns %}
     {{ column }},
     {%- endfor %}
-    cast(sum(side) as bigint) as count_change
-from both_builds
+    {{ row_key(columns_of_a_day()) }} as day_key,
+    cast(0 as bigint) as count_change
+from {{ touchpoints }}
+where 1 = 0
+{%- else %}
+select
+    {%- for column in columns %}
+    {{ column }},
+    {%- endfor %}
+    {{ row_key(columns_of_a_day()) }} as day_key,
+    cast(sum(_side) as bigint) as count_change
+from {{ differences(kept) }}
+-- As in int_touchpoints: what a bot did counts nowhere.
+where bot_reason is null
 group by {{ columns | join(', ') }}
-having sum(side) <> 0
+having sum(_side) <> 0
+{%- endif %}

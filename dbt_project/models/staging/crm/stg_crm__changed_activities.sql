@@ -1,1 +1,1 @@
-{{ changed_keys(source('raw', 'crm__activities'), 'occurred_at', versions_by='updated_at') }}
+{{ changed_rows(source('raw', 'crm__activities'), 'occurred_at', versions_by='updated_at') }}

@@ -1,1 +1,1 @@
-{{ changed_keys(source('raw', 'social__interactions'), 'occurred_at') }}
+{{ changed_rows(source('raw', 'social__interactions'), 'occurred_at') }}

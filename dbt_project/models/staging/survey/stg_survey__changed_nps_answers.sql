@@ -1,1 +1,1 @@
-{{ changed_keys(source('raw', 'survey__nps_answers'), 'answered_at') }}
+{{ changed_rows(source('raw', 'survey__nps_answers'), 'answered_at') }}

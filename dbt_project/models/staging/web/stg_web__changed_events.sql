@@ -1,1 +1,1 @@
-{{ changed_keys(source('raw', 'web__events'), 'occurred_at') }}
+{{ changed_rows(source('raw', 'web__events'), 'occurred_at') }}

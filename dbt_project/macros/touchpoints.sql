@@ -1,0 +1,123 @@
+{#
+    One shape for the touchpoints of all sources. A new source of signals has a part here, a staging model and one of changed rows.
+
+    sources: web, email, social, activities, campaign_members, nps_answers: the newest row of each key, in the shape of its staging model.
+#}
+{% macro landed_touchpoints(sources) %}
+with landed as (
+    select
+        'web' as source,
+        events._key_hash as touchpoint_key,
+        events.event_id as touchpoint_id,
+        events.event_type as signal,
+        events.occurred_at,
+        events.visitor_id,
+        events.contact_id,
+        lower(trim(events.email)) as email,
+        cast(null as {{ dbt.type_string() }}) as account_id,
+        events.campaign_id
+    from {{ sources.web }} as events
+
+    union all
+
+    select
+        'email' as source,
+        _key_hash as touchpoint_key,
+        event_id as touchpoint_id,
+        'email_' || event_type as signal,
+        occurred_at,
+        cast(null as {{ dbt.type_string() }}) as visitor_id,
+        contact_id,
+        lower(trim(email)) as email,
+        cast(null as {{ dbt.type_string() }}) as account_id,
+        campaign_id
+    from {{ sources.email }} as landed_rows
+
+    union all
+
+    select
+        'social' as source,
+        _key_hash as touchpoint_key,
+        interaction_id as touchpoint_id,
+        'social_' || interaction_type as signal,
+        occurred_at,
+        cast(null as {{ dbt.type_string() }}) as visitor_id,
+        contact_id,
+        lower(trim(email)) as email,
+        account_id,
+        cast(null as {{ dbt.type_string() }}) as campaign_id
+    from {{ sources.social }} as landed_rows
+
+    union all
+
+    select
+        'activity' as source,
+        _key_hash as touchpoint_key,
+        activity_id as touchpoint_id,
+        activity_type as signal,
+        occurred_at,
+        cast(null as {{ dbt.type_string() }}) as visitor_id,
+        contact_id,
+        cast(null as {{ dbt.type_string() }}) as email,
+        account_id,
+        campaign_id
+    from {{ sources.activities }} as landed_rows
+    where occurred_at <= {{ as_of_at() }} and not coalesce(is_deleted, false)
+
+    union all
+
+    select
+        'campaign' as source,
+        _key_hash as touchpoint_key,
+        campaign_id || '/' || contact_id as touchpoint_id,
+        'campaign_' || member_status as signal,
+        responded_at as occurred_at,
+        cast(null as {{ dbt.type_string() }}) as visitor_id,
+        contact_id,
+        cast(null as {{ dbt.type_string() }}) as email,
+        cast(null as {{ dbt.type_string() }}) as account_id,
+        campaign_id
+    from {{ sources.campaign_members }} as landed_rows
+    where responded_at <= {{ as_of_at() }} and member_status <> 'invited'
+
+    union all
+
+    select
+        'survey' as source,
+        _key_hash as touchpoint_key,
+        answer_id as touchpoint_id,
+        'nps_answered' as signal,
+        answered_at as occurred_at,
+        cast(null as {{ dbt.type_string() }}) as visitor_id,
+        contact_id,
+        lower(trim(email)) as email,
+        account_id,
+        cast(null as {{ dbt.type_string() }}) as campaign_id
+    from {{ sources.nps_answers }} as landed_rows
+)
+
+select * from landed
+{% endmacro %}
+
+{# What makes one count of int_touchpoints__daily. #}
+{% macro columns_of_a_day() %}
+    {{ return(['account_id', 'contact_id', 'signal', 'event_date', 'known_date']) }}
+{% endmacro %}
+
+{# Email events with what bots are recognised by. A select without its conditions. #}
+{% macro bot_events(emails) %}
+    select
+        _key_hash as touchpoint_key,
+        {{ row_key(['message_id']) }} as message_key,
+        {{ row_key(['ip_address', dbt.date_trunc('minute', 'occurred_at')]) }} as minute_key,
+        {{ dbt.date_trunc('minute', 'occurred_at') }} as minute_at,
+        message_id,
+        coalesce(lower(trim(email)), contact_id, '') as recipient,
+        event_type,
+        occurred_at,
+        coalesce(link_url, event_type) as link,
+        event_type = 'unsubscribed' or coalesce(lower(link_url) like '%unsubscribe%', false) as is_unsubscription,
+        user_agent,
+        ip_address
+    from {{ emails }}
+{% endmacro %}

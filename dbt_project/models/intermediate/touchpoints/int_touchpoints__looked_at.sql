@@ -1,0 +1,42 @@
+-- Touchpoints that may say something else than at the last build, as they landed: a row landed or its moment came, or the person or
+-- account behind it did not stay the same, or a bot was recognised or is so no more. More may stand here than differ, never fewer;
+-- what is no more is not here (int_touchpoints__changed has its key). None in a full build.
+{%- set landed = ref('int_touchpoints__landed') %}
+{%- set arrived = ref('int_touchpoints__arrived') %}
+{%- set people = ref('int_identities__changed') %}
+{%- set bots = ref('int_bots') %}
+{%- if is_full_build() %}
+select *
+from {{ landed }}
+where 1 = 0
+{%- else %}
+with bots as (
+    select distinct touchpoint_key
+    from {{ differences(bots) }}
+    where touchpoint_key not in (select touchpoint_key from {{ arrived }})
+),
+
+found as (
+    select *
+    from {{ arrived }}
+
+    union all
+
+    select landed.*
+    from {{ landed }} as landed
+    inner join bots on landed.touchpoint_key = bots.touchpoint_key
+    {%- for kind, column in [
+        ('contact', 'contact_id'), ('email', 'email'), ('visitor', 'visitor_id'), ('account', 'account_id')
+    ] %}
+
+    union all
+
+    select landed.*
+    from {{ landed }} as landed
+    inner join {{ people }} as changed on changed.kind = '{{ kind }}' and landed.{{ column }} = changed.id
+    {%- endfor %}
+)
+
+select distinct *
+from found
+{%- endif %}
