@@ -33,9 +33,9 @@ class Kept:
 
     Attributes
     ----------
-    remove_before : condition on the table's rows that go before the model runs; "" = none. With a unique key, a row that it does not hold
-        for has no key that the model returns: the table is searched once.
-    own_rows : condition on the table's rows that the model reads itself; they go when it has run, and no others. "" = it reads none
+    remove_before : condition on the table's rows that go before the model runs; "" = none
+    own_rows : condition on the table's rows that are replaced, instead of looking for keys when the model has run: no other row has a key
+        that it returns, and it reads no other of its own. "" = unknown
     unique_key : rows with a key that the model returns are replaced; "" = the model's rows are only added
     remove_after : condition on the rows that go at the end; "" = none
     """

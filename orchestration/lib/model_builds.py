@@ -361,24 +361,22 @@ def _replace(con: duckdb.DuckDBPyConnection, model: CompiledModel, kind: str) ->
 def _bring_up_to_date(
     con: duckdb.DuckDBPyConnection, model: CompiledModel, kept: Kept, differences: Differences
 ) -> None:
-    if not kept.unique_key:
+    key = kept.unique_key
+    removed = f" or {kept.remove_after}" if kept.remove_after else ""
+    if key and kept.own_rows:
+        _find_old_rows(con, model, f"{kept.own_rows}{removed}")
+        sql = model.increment_sql.replace(model.relation, 'temp.main."old_rows"')
+        con.execute(f"create or replace temp table new_rows as {sql}")
+    else:
         if kept.remove_before:
             con.execute(f"delete from {model.relation} where {kept.remove_before}")
         # Aside first: the model may read the table that it is added to.
         con.execute(f"create or replace temp table new_rows as {model.increment_sql}")
-        con.execute(f"insert into {model.relation} by name select * from new_rows")
-        con.execute("drop table new_rows")
-        differences.set(model.name, ANEW)
-        return
-    key = kept.unique_key
-    removed = f" or {kept.remove_after}" if kept.remove_after else ""
-    condition = kept.remove_before or kept.own_rows
-    if condition:
-        _find_old_rows(con, model, f"{condition}{removed}")
-        own = 'temp.main."old_rows"' if kept.own_rows else model.relation
-        con.execute(f"create or replace temp table new_rows as {model.increment_sql.replace(model.relation, own)}")
-    else:
-        con.execute(f"create or replace temp table new_rows as {model.increment_sql}")
+        if not key:
+            con.execute(f"insert into {model.relation} by name select * from new_rows")
+            con.execute("drop table new_rows")
+            differences.set(model.name, ANEW)
+            return
         _find_old_rows(con, model, f"{key} in (select {key} from new_rows){removed}")
     is_old = "rowid in (select id from temp.main.old_ids)"
     if kept.remove_after:

@@ -104,9 +104,10 @@ class World:
             """
             create schema raw; create schema load; create schema settings;
             create table raw.deals (deal_id varchar, account_id varchar, amount bigint, closed_at timestamp, _key_hash ubigint, _file varchar,
-                _row bigint);
-            create table raw.members (person_id varchar, account_id varchar, _key_hash ubigint, _file varchar, _row bigint);
-            create table load.files (file varchar, source_table varchar, loaded_at timestamp);
+                _row bigint, _arrived_at timestamp, _is_repeated boolean);
+            create table raw.members (person_id varchar, account_id varchar, _key_hash ubigint, _file varchar, _row bigint,
+                _arrived_at timestamp, _is_repeated boolean);
+            create table load.files (file varchar, source_table varchar, arrived_at timestamp, loaded_at timestamp);
             create table load.notices (note varchar);
             create table settings.refresh (as_of_at timestamp, as_of_date date);
             create table settings.rates (factor bigint); insert into settings.rates values (1);
@@ -126,13 +127,18 @@ class World:
 
     def land(self, table: str, *rows: tuple[object, ...]) -> None:
         self.files += 1
-        self.con.execute("insert into load.files values (?, ?, ?)", [f"f{self.files}", table, self.now])
+        self.con.execute("insert into load.files values (?, ?, ?, ?)", [f"f{self.files}", table, self.now, self.now])
         marks = ", ".join("?" * len(rows[0]))
         for row in rows:
             self.con.execute(
-                f"insert into raw.{table} select {marks}, hash(?), ?, (select count(*) from raw.{table})",
-                [*row, row[0], f"f{self.files}"],
+                f"insert into raw.{table} select {marks}, hash(?), ?, (select count(*) from raw.{table}), ?, false",
+                [*row, row[0], f"f{self.files}", self.now],
             )
+        # As the loader marks them.
+        self.con.execute(
+            f"update raw.{table} set _is_repeated = true where _key_hash in "
+            f"(select _key_hash from raw.{table} group by _key_hash having count(*) > 1)"
+        )
 
     def build(self, *, passed: timedelta = FIVE_MINUTES, fail_marts: bool = False) -> dict[str, str]:
         """A refresh this much later; model -> what is said to differ in it."""
