@@ -160,10 +160,12 @@ class Differences:
             return ANEW
         own, *_ = keys
         if passing:
-            self.con.execute(
-                f'insert into increment.passed select "{own}" from raw.{table} where ({" or ".join(passing)}) '
-                "and _file not in (select file from increment.new_files)"
-            )
+            # One query for each column: a condition on one column is asked of the table's statistics first, and most of it not read.
+            for condition in passing:
+                self.con.execute(
+                    f'insert into increment.passed select "{own}" from raw.{table} where {condition} '
+                    "and _file not in (select file from increment.new_files)"
+                )
         names = ", ".join(keys)
         # Files follow each other in the table: a join by arrival reads the end of it. A key that came once has no other row than this one.
         found = (
@@ -171,7 +173,8 @@ class Differences:
             "on landed._arrived_at = new_files.arrived_at and landed._file = new_files.file"
         )
         if has_passed:
-            found += f" union all select {names}, _key_hash, _is_repeated from raw.{table} where {' or '.join(passing)}"
+            for condition in passing:
+                found += f" union all select {names}, _key_hash, _is_repeated from raw.{table} where {condition}"
         return self.write(
             table,
             f"with found as materialized ({found}) select {names} from found union select {names} from raw.{table} "

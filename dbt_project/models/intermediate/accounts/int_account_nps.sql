@@ -3,7 +3,7 @@ select
     touchpoints.account_id,
     touchpoints.known_at as valid_from,
     avg(answers.nps_score) as nps_score
-from {{ ref('int_touchpoints') }} as touchpoints
-inner join {{ ref('stg_survey__nps_answers') }} as answers on touchpoints.touchpoint_id = answers.answer_id
-where touchpoints.source = 'survey' and touchpoints.account_id is not null
+from {{ ref('int_survey_touchpoints') }} as touchpoints
+inner join {{ ref('stg_survey__nps_answers') }} as answers on touchpoints.answer_id = answers.answer_id
+where touchpoints.account_id is not null
 group by touchpoints.account_id, touchpoints.known_at

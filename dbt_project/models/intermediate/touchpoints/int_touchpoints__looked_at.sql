@@ -16,6 +16,23 @@ with bots as (
     where touchpoint_key not in (select touchpoint_key from {{ arrived }})
 ),
 
+-- Visitors were there before anybody knew them.
+people as (
+    select
+        kind,
+        id
+    from {{ people }}
+    where kind = 'visitor'
+
+    union all
+
+    select
+        named.kind,
+        named.id
+    from {{ not_yet_built('int_touchpoints__named') }} as named
+    inner join {{ people }} as changed on named.kind = changed.kind and named.id = changed.id
+),
+
 found as (
     select *
     from {{ arrived }}
@@ -33,7 +50,7 @@ found as (
 
     select landed.*
     from {{ landed }} as landed
-    inner join {{ people }} as changed on changed.kind = '{{ kind }}' and landed.{{ column }} = changed.id
+    inner join people on people.kind = '{{ kind }}' and landed.{{ column }} = people.id
     {%- endfor %}
 )
 

@@ -8,8 +8,7 @@ with answers as (
         accounts.segment,
         accounts.cell
     from {{ ref('stg_survey__nps_answers') }} as answers
-    left join {{ ref('int_touchpoints') }} as touchpoints
-        on answers.answer_id = touchpoints.touchpoint_id and touchpoints.source = 'survey'
+    left join {{ ref('int_survey_touchpoints') }} as touchpoints on answers.answer_id = touchpoints.answer_id
     left join {{ ref('scored_accounts') }} as accounts on touchpoints.account_id = accounts.account_id
 ),
 
