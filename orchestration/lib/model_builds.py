@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,7 +68,6 @@ def build(
     for schema in sorted({model.layer for model in models}):
         con.execute(f"create schema if not exists {schema}")
     after = last_read(models, tests)
-    rows_in_use = RowsInUse(con, models)
     missing: set[str] = set()  # not built
     broken: set[str] = set()  # not built, or not as its tests say
     for model in models:
@@ -78,7 +76,7 @@ def build(
             missing.add(model.name)
             yield BuildResult("model", model.name, model.name, SKIPPED, "something that it reads has failed")
         else:
-            result = _build_model(con, model, differences, rows_in_use)
+            result = _build_model(con, model, differences)
             if result.status == FAILED:
                 broken.add(model.name)
                 missing.add(model.name)
@@ -96,7 +94,6 @@ def build(
             if result.status == FAILED:
                 broken.update(test.models)
             yield result
-    rows_in_use.forget()
 
 
 def last_read(models: Sequence[CompiledModel], tests: Sequence[CompiledTest]) -> dict[str, list[CompiledTest]]:
@@ -126,9 +123,7 @@ def rolled_back(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
         con.execute("rollback")
 
 
-def _build_model(
-    con: duckdb.DuckDBPyConnection, model: CompiledModel, differences: Differences | None, rows_in_use: RowsInUse
-) -> BuildResult:
+def _build_model(con: duckdb.DuckDBPyConnection, model: CompiledModel, differences: Differences | None) -> BuildResult:
     started = time.perf_counter()
     con.execute(f"set disabled_optimizers = '{'build_side_probe_side' if model.joins_as_written else ''}'")
     con.execute("begin")
@@ -136,11 +131,10 @@ def _build_model(
         if differences is None or differences.keeps_nothing:
             _make_anew(con, model, model.sql)
         else:
-            _renew(con, model, differences, rows_in_use)
+            _renew(con, model, differences)
         con.execute("commit")
     except duckdb.Error as error:
         con.execute("rollback")
-        rows_in_use.forget()
         if differences is not None:
             differences.read()
         return BuildResult("model", model.name, model.name, FAILED, str(error), seconds=time.perf_counter() - started)
@@ -159,9 +153,7 @@ def _make_anew(con: duckdb.DuckDBPyConnection, model: CompiledModel, sql: str) -
         con.execute(f"create or replace table {model.relation} as {sql}")
 
 
-def _renew(
-    con: duckdb.DuckDBPyConnection, model: CompiledModel, differences: Differences, rows_in_use: RowsInUse
-) -> None:
+def _renew(con: duckdb.DuckDBPyConnection, model: CompiledModel, differences: Differences) -> None:
     """Bring a model to what it is now, by as little as its inputs ask for, and say what differs in it."""
     how = model.following
     read = tables_read(model.increment_sql) - {model.relation}
@@ -176,7 +168,7 @@ def _renew(
     elif model.kept is not None:
         _bring_up_to_date(con, model, model.kept, differences)
     elif not must and how.rows_by and _find_keys(con, model, states, differences):
-        _renew_rows(con, model, differences, rows_in_use)
+        _renew_rows(con, model, differences)
     elif how.is_compared:
         _make_and_compare(con, model, differences)
     else:
@@ -241,17 +233,12 @@ def tables_read(sql: str) -> set[str]:
 
 
 def _state_of(relation: str, differences: Differences) -> State:
-    schema, name = _schema_and_name(relation)
+    _, schema, name = (part.strip('"') for part in relation.split("."))
     return differences.of(name) if schema in LAYERS else differences.of_source(schema, name)
 
 
 def _name(relation: str) -> str:
     return relation.rsplit(".", 1)[1].strip('"')
-
-
-def _schema_and_name(relation: str) -> tuple[str, str]:
-    _, schema, name = (part.strip('"') for part in relation.split("."))
-    return schema, name
 
 
 def _find_keys(
@@ -289,114 +276,41 @@ def _own_column(how: Following, table: str) -> str:
     return names[0] if names else how.rows_by
 
 
-def _restrict(con: duckdb.DuckDBPyConnection, model: CompiledModel, rows_in_use: RowsInUse) -> str:
+def _restrict(con: duckdb.DuckDBPyConnection, model: CompiledModel) -> str:
     """The model's query for the rows in `keys_of_rows` alone: each table that has them is read by them."""
+    how = model.following
     sql = model.increment_sql
-    for name, relation in {_name(relation): relation for relation in tables_read(sql)}.items():
-        columns = _columns_asked(con, model, relation)
-        if not columns:
+    relations = {_name(relation): relation for relation in tables_read(sql)}
+    for name, relation in relations.items():
+        ways = [rows for table, rows in how.reads_by if table == name]
+        if not ways and how.rows_by in _columns(con, relation):
+            ways = [how.rows_by]
+        conditions = []
+        if any(way.endswith(AS_A_WHOLE) for way in ways):
             continue
-        conditions = [f'"{column}" in ({keys})' for column, keys in columns]
-        rows = rows_in_use.of(relation, *columns[0]) if len(columns) == 1 else relation
-        con.execute(f'create or replace temp view "{name}" as select * from {rows} where {" or ".join(conditions)}')
-        sql = sql.replace(relation, f'temp.main."{name}"')
-    return sql
-
-
-def _columns_asked(con: duckdb.DuckDBPyConnection, model: CompiledModel, relation: str) -> list[tuple[str, str]]:
-    """By which columns a model reads a table, and the query for the values; a row counts by any of them. Empty: the table as a whole."""
-    how, name = model.following, _name(relation)
-    ways = [rows for table, rows in how.reads_by if table == name]
-    if not ways and how.rows_by in _columns(con, relation):
-        ways = [how.rows_by]
-    if any(way.endswith(AS_A_WHOLE) for way in ways):
-        return []
-    relations = {_name(read): read for read in tables_read(model.increment_sql)}
-    found = []
-    for way in ways:
-        column, _, link = way.partition(" = ")
-        if link:
-            linked, linked_column = link.split(".")
-            keys = (
-                f'select "{linked_column}" from {relations[linked]} '
-                f'where "{_own_column(how, linked)}" in (select k from temp.main.keys_of_rows)'
-            )
-            found.append((column, keys))
-        elif column != "-":
-            found.append((column, "select k from temp.main.keys_of_rows"))
-    return found
-
-
-class RowsInUse:
-    """Rows of tables that several models of a build read by the same column: a value is searched once, whoever asks for it.
-
-    What is read is what the table holds when it has been built, so that nobody may ask before; models stand in that order.
-    """
-
-    def __init__(self, con: duckdb.DuckDBPyConnection, models: Sequence[CompiledModel]):
-        self._con = con
-        self._tables: dict[tuple[str, str], str] = {}
-        readers = Counter(
-            (relation, rows.partition(" = ")[0])
-            for model in models
-            if model.following.rows_by
-            for relation in tables_read(model.increment_sql)
-            for rows in [way for table, way in model.following.reads_by if table == _name(relation)]
-            or [model.following.rows_by]
-        )
-        # Tables of an earlier step are there; those of this one are by the time that somebody reads them.
-        found = con.execute(
-            "select schema_name, table_name from duckdb_tables() where database_name = current_database()"
-        ).fetchall()
-        views = {(model.layer, model.name) for model in models if not model.is_table}
-        tables = {table for table in found if table[0] in LAYERS} - views
-        tables |= {(model.layer, model.name) for model in models if model.is_table}
-        self._shared = {asked for asked, count in readers.items() if count > 1 and _schema_and_name(asked[0]) in tables}
-
-    def of(self, relation: str, column: str, keys: str) -> str:
-        """A table that has at least the rows of these values.
-
-        Parameters
-        ----------
-        relation : complete name
-        column : of it
-        keys : query for the values
-        """
-        if (relation, column) not in self._shared:
-            return relation
-        con = self._con
-        table = self._tables.get((relation, column))
-        if table is None:
-            table = f"rows_in_use_{len(self._tables)}"
-            con.execute(f"create or replace temp table {table} as select * from {relation} limit 0")
-            con.execute(f'create or replace temp table {table}_keys as select "{column}" as k from {table}')
-            self._tables[relation, column] = table
-        con.execute(
-            f"create or replace temp table missing_keys as select distinct k from ({keys}) as asked(k) "
-            f"where k is not null and k not in (select k from {table}_keys)"
-        )
-        if con.execute("select 1 from missing_keys limit 1").fetchone():
+        for way in ways:
+            column, _, link = way.partition(" = ")
+            if link:
+                linked, linked_column = link.split(".")
+                conditions.append(
+                    f'"{column}" in (select "{linked_column}" from {relations[linked]} '
+                    f'where "{_own_column(how, linked)}" in (select k from temp.main.keys_of_rows))'
+                )
+            elif column != "-":
+                conditions.append(f'"{column}" in (select k from temp.main.keys_of_rows)')
+        if conditions:
             con.execute(
-                f'insert into {table} select * from {relation} where "{column}" in (select k from missing_keys)'
+                f'create or replace temp view "{name}" as select * from {relation} where {" or ".join(conditions)}'
             )
-            con.execute(f"insert into {table}_keys select k from missing_keys")
-        return f"temp.main.{table}"
-
-    def forget(self) -> None:
-        """What was read in a transaction that is rolled back, or of a build that is over, is no longer there."""
-        for table in self._tables.values():
-            self._con.execute(f"drop table if exists temp.main.{table}")
-            self._con.execute(f"drop table if exists temp.main.{table}_keys")
-        self._tables = {}
+            sql = sql.replace(relation, f'temp.main."{name}"')
+    return sql
 
 
 def _columns(con: duckdb.DuckDBPyConnection, relation: str) -> list[str]:
     return [str(column[0]) for column in con.execute(f"select * from {relation} limit 0").description or ()]
 
 
-def _renew_rows(
-    con: duckdb.DuckDBPyConnection, model: CompiledModel, differences: Differences, rows_in_use: RowsInUse
-) -> None:
+def _renew_rows(con: duckdb.DuckDBPyConnection, model: CompiledModel, differences: Differences) -> None:
     key = model.following.rows_by
     if not con.execute("select 1 from temp.main.keys_of_rows limit 1").fetchone():
         differences.write(model.name, f"select *, 1 as _side from {model.relation} limit 0")
@@ -405,9 +319,7 @@ def _renew_rows(
         differences.write(model.name, f'select k as "{key}" from temp.main.keys_of_rows')
         return
     of_keys = f'"{key}" in (select k from temp.main.keys_of_rows)'
-    con.execute(
-        f"create or replace temp table new_rows as select * from ({_restrict(con, model, rows_in_use)}) where {of_keys}"
-    )
+    con.execute(f"create or replace temp table new_rows as select * from ({_restrict(con, model)}) where {of_keys}")
     _find_old_rows(con, model, of_keys)
     if _compare(con, model, differences, "new_rows", "old_rows", key) == ROWS:
         differing = f'"{key}" in (select "{key}" from {differences.rows(model.name)})'
