@@ -121,11 +121,7 @@ class Warehouse:
                 "select schema_name || '.' || table_name from duckdb_tables() "
                 "where schema_name in ('staging', 'intermediate', 'features', 'marts') order by all"
             ).fetchall()
-            return {
-                name: con.execute(f"from {name} order by all").fetchall()
-                for (name,) in names
-                if name not in books
-            }
+            return {name: con.execute(f"from {name} order by all").fetchall() for (name,) in names if name not in books}
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from orchestration.lib.increments import (
     plan_build,
     snapshot_before,
 )
-from orchestration.lib.model_builds import FAILED, GOOD, WARNED, BuildResult, RowsInUse, build, changes_of_marts
+from orchestration.lib.model_builds import FAILED, GOOD, WARNED, BuildResult, build, changes_of_marts
 from orchestration.lib.publishing import MartChange
 from orchestration.lib.workspace import Workspace
 
@@ -372,29 +372,3 @@ def test_model__comes_after_the_one_that_tells_its_inputs_differences(compiled: 
             if told in place and told != name:
                 made_from_it = {m.name for m in compiled.upstream_of(told)}
                 assert name in made_from_it or place[name] > place[told], (name, read, told)
-
-
-def test_rows_in_use__of_a_table_that_two_models_read_are_read_once_per_value() -> None:
-    con = duckdb.connect(":memory:")
-    con.execute("create schema intermediate")
-    con.execute(
-        "create table intermediate.counts as select * from (values ('a', 1), ('a', 2), ('b', 3), (null, 4)) as t(account_id, n)"
-    )
-    counts = '"memory"."intermediate"."counts"'
-    readers = [model(name, "select * from intermediate.counts ", rows_by="account_id") for name in ("one", "two")]
-    alone = RowsInUse(con, readers[:1])
-    assert alone.of(counts, "account_id", "select 'a'") == counts, "nobody else would read it"
-
-    rows = RowsInUse(con, readers)
-    first = rows.of(counts, "account_id", "select 'a' union all select 'a'")
-    assert con.execute(f"from {first} order by all").fetchall() == [("a", 1), ("a", 2)]
-    # What is read is read: a later change of the table is for later values alone. None may come in the order of building.
-    con.execute("insert into intermediate.counts values ('a', 5), ('b', 6)")
-    assert rows.of(counts, "account_id", "select * from (values ('a'), ('b'), (null), ('nobody'))") == first
-    assert con.execute(f"from {first} order by all").fetchall() == [("a", 1), ("a", 2), ("b", 3), ("b", 6)]
-
-    rows.forget()
-    assert con.execute(
-        "select count(*) from duckdb_tables() where temporary and table_name like 'rows_in_use%'"
-    ).fetchall() == [(0,)]
-    assert rows.of(counts, "n", "select 1") == counts, "nobody follows that column"
