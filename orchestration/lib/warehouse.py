@@ -30,8 +30,8 @@ def open_warehouse(workspace: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
         # DuckDB would draw its bars between the lines that a command says.
         connection.execute("set enable_progress_bar = false")
         connection.execute(f"set memory_limit = '{_share_of_memory(connection)}'")
-        # A refresh commits each model. Writing the log into the file after every 16 MB, as by default, took an eighth of a tick's time at 30
-        # million touchpoints; it is written when the connection closes, and after a kill by the next one that opens.
+        # A refresh commits each model. Writing the log into the file after every 16 MB, as by default, took an eighth of a tick's time at
+        # 30 million touchpoints; it is written when the connection closes, and after a kill by the next one that opens.
         connection.execute("set checkpoint_threshold = '512MB'")
         yield connection
     finally:
