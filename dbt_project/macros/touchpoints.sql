@@ -2,6 +2,7 @@
     One shape for the touchpoints of all sources. A new source of signals has a part here, a staging model and one of changed rows.
 
     sources: web, email, social, activities, campaign_members, nps_answers: the newest row of each key, in the shape of its staging model.
+    email_spelling: the address without a function over it where it can be: years of rows are searched by that.
 #}
 {% macro landed_touchpoints(sources) %}
 with landed as (
@@ -14,6 +15,7 @@ with landed as (
         events.visitor_id,
         events.contact_id,
         lower(trim(events.email)) as email,
+        lower(trim(events.email)) as email_spelling,
         cast(null as {{ dbt.type_string() }}) as account_id,
         events.campaign_id
     from {{ sources.web }} as events
@@ -29,6 +31,7 @@ with landed as (
         cast(null as {{ dbt.type_string() }}) as visitor_id,
         contact_id,
         lower(trim(email)) as email,
+        email as email_spelling,
         cast(null as {{ dbt.type_string() }}) as account_id,
         campaign_id
     from {{ sources.email }} as landed_rows
@@ -44,6 +47,7 @@ with landed as (
         cast(null as {{ dbt.type_string() }}) as visitor_id,
         contact_id,
         lower(trim(email)) as email,
+        email as email_spelling,
         account_id,
         cast(null as {{ dbt.type_string() }}) as campaign_id
     from {{ sources.social }} as landed_rows
@@ -59,6 +63,7 @@ with landed as (
         cast(null as {{ dbt.type_string() }}) as visitor_id,
         contact_id,
         cast(null as {{ dbt.type_string() }}) as email,
+        cast(null as {{ dbt.type_string() }}) as email_spelling,
         account_id,
         campaign_id
     from {{ sources.activities }} as landed_rows
@@ -75,6 +80,7 @@ with landed as (
         cast(null as {{ dbt.type_string() }}) as visitor_id,
         contact_id,
         cast(null as {{ dbt.type_string() }}) as email,
+        cast(null as {{ dbt.type_string() }}) as email_spelling,
         cast(null as {{ dbt.type_string() }}) as account_id,
         campaign_id
     from {{ sources.campaign_members }} as landed_rows
@@ -91,6 +97,7 @@ with landed as (
         cast(null as {{ dbt.type_string() }}) as visitor_id,
         contact_id,
         lower(trim(email)) as email,
+        email as email_spelling,
         account_id,
         cast(null as {{ dbt.type_string() }}) as campaign_id
     from {{ sources.nps_answers }} as landed_rows

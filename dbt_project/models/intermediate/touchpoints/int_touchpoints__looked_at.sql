@@ -20,7 +20,7 @@ with bots as (
 people as (
     select
         kind,
-        id
+        id as spelling
     from {{ people }}
     where kind = 'visitor'
 
@@ -28,7 +28,7 @@ people as (
 
     select
         named.kind,
-        named.id
+        named.spelling
     from {{ not_yet_built('int_touchpoints__named') }} as named
     inner join {{ people }} as changed on named.kind = changed.kind and named.id = changed.id
 ),
@@ -43,14 +43,14 @@ found as (
     from {{ landed }} as landed
     inner join bots on landed.touchpoint_key = bots.touchpoint_key
     {%- for kind, column in [
-        ('contact', 'contact_id'), ('email', 'email'), ('visitor', 'visitor_id'), ('account', 'account_id')
+        ('contact', 'contact_id'), ('email', 'email_spelling'), ('visitor', 'visitor_id'), ('account', 'account_id')
     ] %}
 
     union all
 
     select landed.*
     from {{ landed }} as landed
-    inner join people on people.kind = '{{ kind }}' and landed.{{ column }} = people.id
+    inner join people on people.kind = '{{ kind }}' and landed.{{ column }} = people.spelling
     {%- endfor %}
 )
 

@@ -3,10 +3,13 @@
 {%- set landed = ref('int_touchpoints__landed') %}
 {%- set looked_at = ref('int_touchpoints__looked_at') %}
 with named as (
-    {%- for kind, column in [('contact', 'contact_id'), ('email', 'email'), ('account', 'account_id')] %}
+    {%- for kind, column, spelling in [
+        ('contact', 'contact_id', 'contact_id'), ('email', 'email', 'email_spelling'), ('account', 'account_id', 'account_id')
+    ] %}
     select distinct
         '{{ kind }}' as kind,
-        {{ column }} as id
+        {{ column }} as id,
+        {{ spelling }} as spelling
     from {{ landed if is_full_build() else looked_at }}
     where {{ column }} is not null
     {%- if not loop.last %}
@@ -18,9 +21,10 @@ with named as (
 
 select
     named.kind,
-    named.id
+    named.id,
+    named.spelling
 from named
 {%- if not is_full_build() %}
-left join {{ this }} as there on named.kind = there.kind and named.id = there.id
-where there.id is null
+left join {{ this }} as there on named.kind = there.kind and named.spelling = there.spelling
+where there.kind is null
 {%- endif %}
