@@ -244,6 +244,9 @@ def test_increment__equals_a_full_build(warehouse: Warehouse) -> None:
     warehouse.land("web__events", {**web, "event_type": "download", "contact_id": contacts[5][0]})
     warehouse.land("email__events", {"event_id": email[0], "occurred_at": email[1] - timedelta(days=3),
                                      "event_type": "clicked", "contact_id": contacts[6][0]})  # fmt: skip
+    # Somebody of whom the next build hears, by an address in its own spelling.
+    warehouse.land("email__events", {"event_id": "t-unheard", "occurred_at": START - timedelta(days=2), "event_type": "clicked",
+                                     "email": " Unheard@Own.Example"})  # fmt: skip
     # A visitor with a history becomes known.
     warehouse.land(
         "web__events", visit("6", moment - timedelta(minutes=5), anonymous, "opt_in", contact_id=contacts[8][0])
@@ -342,8 +345,15 @@ def test_increment__after_midnight_with_what_was_undone_equals_a_full_build(ware
                    {"activity_id": "t-a", "activity_type": "call", "occurred_at": START, "account_id": account, "updated_at": moment},
                    {"activity_id": "t-a", "activity_type": "meeting", "occurred_at": START, "account_id": account, "updated_at": moment})  # fmt: skip
 
+    warehouse.land(
+        "crm__contacts",
+        {"contact_id": "t-heard", "email": "unheard@own.example", "created_at": START, "updated_at": START},
+    )
     assert not warehouse.build(moment).is_full
     assert warehouse.rows("select count(*) from intermediate.int_touchpoints where touchpoint_id = 't-5'") == [(1,)]
+    assert warehouse.rows("select contact_id from intermediate.int_touchpoints where touchpoint_id = 't-unheard'") == [
+        ("t-heard",)
+    ]
     assert warehouse.rows("select count(*) from intermediate.int_touchpoints where touchpoint_id = 't-1'") == [(0,)]
     flagged = {
         event
