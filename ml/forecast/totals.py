@@ -94,8 +94,6 @@ class Totals:
         the ends of periods.
     block_end : days after the as-of moment, shape (blocks,); in_period : shape (blocks, periods), 0 or 1.
     block_month : months from that of the as-of moment on, shape (blocks,).
-    doubts : what other effects that the fit might have found make of won value by block, over what its own make of it: of open and of new
-        deals, shape (draws, blocks) each.
     """
 
     as_of: float
@@ -107,7 +105,6 @@ class Totals:
     block_end: np.ndarray
     in_period: np.ndarray
     block_month: np.ndarray
-    doubts: tuple[np.ndarray, np.ndarray]
 
     def draws(self, dimension: str = ALL, part: str = "total") -> np.ndarray:
         """Scenarios of a part, shape (scenarios, groups, periods)."""
@@ -276,14 +273,12 @@ def simulate(
     )
     new_draws = _new_draws(model, history, labels, dimensions, edges, factor, generator)
     # Other effects that the fit might as well have found: each moves what is won by block, all groups alike.
-    doubts = coefficient_paths(model, history, edges, seed=seed)
-    for draws, paths in zip((open_draws, new_draws), doubts, strict=True):
+    by_part = coefficient_paths(model, history, edges, seed=seed)
+    for draws, paths in zip((open_draws, new_draws), by_part, strict=True):
         path = paths[generator.integers(0, len(paths), scenarios)].astype(np.float32)[:, None, :]
         for name in draws:
             draws[name] = draws[name] * path
-    return Totals(
-        moment, periods.reset_index(drop=True), labels, won, open_draws, new_draws, edges, in_period, months, doubts
-    )
+    return Totals(moment, periods.reset_index(drop=True), labels, won, open_draws, new_draws, edges, in_period, months)
 
 
 def coefficient_paths(
@@ -333,8 +328,9 @@ def doubt_sd(model: ForecastModel, totals: Totals) -> np.ndarray:
     """How much of the spread of scenarios is doubt of the model itself, and not chance of the periods: standard deviation in logs, shape
     (periods,).
 
-    The level of the hazards moves everything, that of creation the share which is not yet created; other effects that the fit might have
-    found move blocks; and what months differ by from the hazards' expectations, beyond what nobody foresees, is the hazards' doing.
+    The level of the hazards moves everything, that of creation the share which is not yet created; and what months differ by from the
+    hazards' expectations, beyond what nobody foresees, is the hazards' doing. Other effects that the fit might have found are not among it:
+    they are what a model is believed to be wrong by anyway (`ml.forecast.backtest.PRIOR_OWN_ERROR`).
     """
     block = {part: getattr(totals, part)[ALL][:, 0, :].mean(axis=0, dtype=np.float64) for part in ("open", "new")}
     inside = totals.in_period.astype(float)
@@ -344,12 +340,8 @@ def doubt_sd(model: ForecastModel, totals: Totals) -> np.ndarray:
     month = np.eye(int(totals.block_month.max()) + 1)[totals.block_month]
     shares = month.T @ ((block["open"] + block["new"])[:, None] * inside) * over
     misfit = model.deal.spread.month_sd**2 - model.deal.spread.common_sd**2
-    effects = [
-        ((paths * block[part]) @ inside * over).var(axis=0)
-        for part, paths in zip(("open", "new"), totals.doubts, strict=True)
-    ]
     variance = model.deal.level_sd**2 + (share_new * model.creation.level_sd) ** 2
-    return np.asarray(np.sqrt(variance + misfit * (shares**2).sum(axis=0) + effects[0] + effects[1]))
+    return np.asarray(np.sqrt(variance + misfit * (shares**2).sum(axis=0)))
 
 
 def days_of(column: pd.Series) -> np.ndarray:

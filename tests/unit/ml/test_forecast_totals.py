@@ -8,7 +8,7 @@ import pytest
 
 from ml.forecast.history import WON, day
 from ml.forecast.months import MonthSpread
-from ml.forecast.totals import doubt_sd, fit_forecast, month_periods, simulate
+from ml.forecast.totals import coefficient_paths, doubt_sd, fit_forecast, month_periods, simulate
 from tests.trials.forecast_company import company
 
 MADE = company(21, weeks=90, deals_per_week=25.0, owners=8)
@@ -90,16 +90,15 @@ def test_drift__widens_the_later_months_and_not_the_first():
     assert (width[0.3][2:] > 1.5 * width[0.0][2:]).all()
 
 
-def test_doubt__is_that_of_the_level_of_creation_of_effects_and_of_what_others_foresee():
+def test_doubt__is_that_of_the_level_of_creation_and_of_what_others_foresee():
     found = doubt_sd(MODEL, TOTALS)
     assert found.shape == (len(TOTALS.periods),)
-    assert (found[1:] > MODEL.deal.level_sd).all()
-    certain = replace(TOTALS, doubts=(np.ones((1, 1)), np.ones((1, 1))))
+    assert (found[1:] >= MODEL.deal.level_sd).all()
     common = replace(MODEL, deal=replace(MODEL.deal, spread=replace(MODEL.deal.spread, common_sd=0.0, month_sd=0.0)))
     late = replace(common, creation=replace(MODEL.creation, level_sd=1.0))
     share = TOTALS.draws("all", "new")[:, 0].mean(axis=0) / TOTALS.draws()[:, 0].mean(axis=0)
     np.testing.assert_allclose(
-        doubt_sd(late, certain) ** 2 - MODEL.deal.level_sd**2, share.astype(float) ** 2, rtol=1e-3, atol=1e-6
+        doubt_sd(late, TOTALS) ** 2 - MODEL.deal.level_sd**2, share.astype(float) ** 2, rtol=1e-3, atol=1e-6
     )
     # What all months have by themselves is a third of it over three months, as far as nothing of them was won before.
     foreseen = replace(
@@ -113,7 +112,7 @@ def test_doubt__is_that_of_the_level_of_creation_of_effects_and_of_what_others_f
 
 
 def test_effects__that_might_be_others_move_the_sums_and_parts_still_add_up():
-    for paths in TOTALS.doubts:
+    for paths in coefficient_paths(MODEL, HISTORY, TOTALS.block_end):
         assert paths.shape[1] == len(TOTALS.block_end)
         assert len(paths) > 10
         np.testing.assert_allclose(paths.mean(axis=0), 1.0)
