@@ -544,6 +544,8 @@ def _with_owners_and_months(
         on = closed[at[seen > 0]]
         for counts, share, kept in ((by_day, 1.0, on > 0), (young, before, on <= first_landmark[at[seen > 0]])):
             counts[0] += np.bincount(calendar.month_of(on[kept]) - first_month, minlength=months + 1)
+            if not np.any(share):
+                continue
             for month, part in ((low, 1 - into), (high, into)):
                 counts[1] += np.bincount(month, weights=expected * share * part, minlength=months + 1)
     # The level of the latest months, not of all that were fitted: won deals seen over expected, both fading into the past,
