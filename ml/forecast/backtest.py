@@ -17,7 +17,7 @@ Hammersley 1946).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -116,7 +116,11 @@ def prior_own_squares(noise: float) -> dict[str, float]:
 
 
 def fit_calibration(
-    past: pd.DataFrame, horizon: float, model_sd: float | None = None, doubt: float = 0.0
+    past: pd.DataFrame,
+    horizon: float,
+    model_sd: float | None = None,
+    doubt: float = 0.0,
+    pooled: Collection[str] | None = None,
 ) -> Calibration:
     """Learn from origins whose windows have ended.
 
@@ -126,12 +130,14 @@ def fit_calibration(
         scenarios in logs), and where they are known `doubt_sd` (the part of it that is doubt of the model) and what was said at the time,
         `centre` and `issued_sd` (else it is replayed). May be empty: the prior holds.
     model_sd, doubt : the same of the forecast that is to be calibrated, where there is one.
+    pooled : methods that have a point now; None = those that had one at the last of these origins. What the others would be wrong by
+        is in no pool.
     """
     usable = past[past["model"] > 0] if len(past) else past
     n = len(usable)
     if n and "centre" not in usable:
         usable = _as_issued(usable, horizon)
-    pool = _fit_pool(usable, horizon, model_sd, doubt)
+    pool = _fit_pool(usable, horizon, model_sd, doubt, pooled)
     standardised, worth = np.empty(0), 0.0
     if n:
         standardised = _log_errors(usable["actual"], usable["centre"]) / usable["issued_sd"].to_numpy(float)
@@ -142,7 +148,9 @@ def fit_calibration(
     return replace(pool, spread=spread, stretch=tuple(stretch.tolist()))
 
 
-def _fit_pool(usable: pd.DataFrame, horizon: float, model_sd: float | None, doubt: float) -> Calibration:
+def _fit_pool(
+    usable: pd.DataFrame, horizon: float, model_sd: float | None, doubt: float, pooled: Collection[str] | None
+) -> Calibration:
     """Weights, bias and what the pool is believed to be wrong by, of windows that have ended; nothing learnt of the spread yet."""
     methods = ("model", *NAMES)
     n = len(usable)
@@ -162,27 +170,36 @@ def _fit_pool(usable: pd.DataFrame, horizon: float, model_sd: float | None, doub
     prior["model"] = max(prior["model"], float(all_doubts.mean()))
     own: dict[str, float] = {}
     for name in methods:
-        error = _log_errors(usable["actual"], usable[name]) if n else np.empty(0)
-        known = np.isfinite(error)
-        beyond = float((error[known] ** 2 - windows[:n][known]).sum()) if n else 0.0
+        missed = _log_errors(usable["actual"], usable[name]) if n else np.empty(0)
+        known = np.isfinite(missed)
+        beyond = float((missed[known] ** 2 - windows[:n][known]).sum()) if n else 0.0
         own[name] = (share * max(beyond, 0.0) + PRIOR_ORIGINS * prior[name]) / (
             share * float(known.sum()) + PRIOR_ORIGINS
         )
     raw = {name: own[name] ** -SHARPNESS for name in methods}
     total = sum(raw.values())
     weights = {name: value / total for name, value in raw.items()}
-    # The pool is wrong by the noise of the window and by what its methods are wrong by beyond it.
-    pooled = noise**2 + sum(weights[name] ** 2 * own[name] for name in methods)
-    believed = float(np.sqrt(pooled / (all_sds**2).mean()))
+    # The pool is wrong by the noise of the window and by what those methods that are in it are wrong by beyond it.
+    if pooled is None:
+        pooled = with_points(usable.iloc[int(np.argmax(moments))].to_dict()) if n else methods
+    inside = [name for name in methods if name in pooled] or ["model"]
+    mass = sum(weights[name] for name in inside)
+    error = noise**2 + sum((weights[name] / mass) ** 2 * own[name] for name in inside)
+    believed = float(np.sqrt(error / (all_sds**2).mean()))
     log_error = {name: float(np.sqrt(value + noise**2)) for name, value in own.items()}
     plain = Calibration(horizon, weights, 0.0, believed, log_error, n, independent, believed)
     if n == 0:
         return plain
     centre = [plain.centre(dict(zip(methods, row, strict=True))) for row in usable[list(methods)].to_numpy(float)]
-    error = _log_errors(usable["actual"], pd.Series(centre))
-    error = error[np.isfinite(error)]
-    bias = float(error.mean()) * independent / (independent + PRIOR_ORIGINS) if len(error) else 0.0
+    missed = _log_errors(usable["actual"], pd.Series(centre))
+    missed = missed[np.isfinite(missed)]
+    bias = float(missed.mean()) * independent / (independent + PRIOR_ORIGINS) if len(missed) else 0.0
     return replace(plain, bias=bias)
+
+
+def with_points(record: Mapping[Any, Any]) -> tuple[str, ...]:
+    """Methods that say something of a window: those whose point is above 0."""
+    return tuple(name for name in ("model", *NAMES) if record.get(name, np.nan) > 0)
 
 
 def _as_issued(past: pd.DataFrame, horizon: float) -> pd.DataFrame:
@@ -196,7 +213,7 @@ def _as_issued(past: pd.DataFrame, horizon: float) -> pd.DataFrame:
     for number, row in enumerate(records):
         # In order of time: those whose windows had ended are the first ones.
         ended = ordered.iloc[: int(np.searchsorted(moments + horizon, moments[number], side="right"))]
-        known = _fit_pool(ended, horizon, row["model_sd"], row["doubt_sd"])
+        known = _fit_pool(ended, horizon, row["model_sd"], row["doubt_sd"], with_points(row))
         centre[number], issued_sd[number] = known.centre(row), row["model_sd"] * known.believed
     return ordered.drop(columns="_moment").assign(centre=centre, issued_sd=issued_sd)
 
@@ -322,7 +339,9 @@ def backtest(
             record |= {name: float(points[k]) for name, points in baselines.items()}
             record |= {"model": float(np.median(draws[:, k])), "model_sd": log_sd(draws[:, k]), "doubt_sd": doubts[k]}
             ended = [row for row in past[horizon] if day(row["origin"]) + horizon <= moment]
-            calibration = fit_calibration(pd.DataFrame(ended), horizon, record["model_sd"], record["doubt_sd"])
+            calibration = fit_calibration(
+                pd.DataFrame(ended), horizon, record["model_sd"], record["doubt_sd"], with_points(record)
+            )
             record["centre"] = calibration.centre(record)
             record["issued_sd"] = record["model_sd"] * calibration.believed
             factor = _scenario_factor(draws[:, k], record["centre"], calibration)

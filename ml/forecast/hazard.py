@@ -7,14 +7,15 @@ Method. Multinomial logistic regression of (open, won, lost) on person-period ro
 risks model (Allison 1982; Tutz and Schmid 2016). Ordered bands are coded by steps ("this band or above"), so that
 the ridge penalty draws neighbours together, not to zero; effects of what was known at a landmark may fade with
 the weeks since. Owners are partially pooled: a gamma-Poisson factor on the hazard of winning (empirical Bayes),
-1 for owners with few deals. Months differ by more than chance: a shared lognormal factor, its variance by the
-method of moments from won deals seen and expected per month.
+1 for owners with few deals. Months differ by more than chance: a shared lognormal factor (`ml.forecast.months`).
+The effects themselves are uncertain: other fits that the same record allows are drawn from the normal approximation
+of their posterior (Laplace).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ import pandas as pd
 from ml.forecast.account_series import ENGAGEMENT, LEAST_CLOSINGS, SCORE, TREND
 from ml.forecast.account_series import NAMES as ACCOUNT_VALUES
 from ml.forecast.history import LOST, OPEN, WON, DealHistory, day, timestamps
+from ml.forecast.months import PRIOR_DRIFT_SD, PRIOR_MONTH_SD, MonthCounts, MonthSpread, first_day, fit_months
 from ml.forecast.person_periods import (
     AGE_BANDS,
     LANDMARK_DAYS,
@@ -35,6 +37,7 @@ from ml.forecast.person_periods import (
     band_codes,
     band_edges,
     count_cells,
+    landmark_count,
     spells_from_landmarks,
     spells_from_openings,
     start_features,
@@ -49,13 +52,6 @@ HORIZON_WEEKS = 104
 FADE_WEEKS = 8.0
 """The fading part of an effect is half as strong so many weeks after the landmark."""
 
-PRIOR_MONTH_SD = 0.15
-PRIOR_MONTHS = 4.0
-"""What is believed of months before any was seen: they differ by 15 %, a belief worth 4 months."""
-
-MONTHS_FITTED = 3.0
-"""Level and season were fitted on the same months: the distances that are left are smaller by so many of them."""
-
 LEVEL_HALF_LIFE_MONTHS = 3.0
 """Selling speeds up and slows down: the level of the hazard of winning is that of the latest months."""
 
@@ -66,7 +62,42 @@ MOST_CELLS = 10_000
 OPEN_PER_EVENT = 3.0
 """Above so many cells, weeks in which a deal stayed open are thinned to three per closing."""
 
+COEFFICIENT_DRAWS = 40
+"""How many other fits stand for the doubt of the effects."""
+
+_LEAST_PRECISION = 1e-3
 _CHUNK = 20_000
+
+
+@dataclass(frozen=True)
+class CoefficientDraw:
+    """Effects that the fit might as well have found: differences from its own, in the shapes of `HazardModel`."""
+
+    intercept: np.ndarray
+    tables: dict[str, np.ndarray]
+    fading: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class MonthRecord:
+    """What a fit saw of months.
+
+    Attributes
+    ----------
+    all : won deals of all weeks at risk that the fit looked at; young : of those before a deal's first landmark alone, where it began with
+        openings.
+    begin, end : first day of the record, and the day until which every week at risk was seen.
+    concentration, lag : of the weights by which the level follows the months: sum of their squares, and of the squares of what is left
+        of them after each month (what a step of the level has not reached yet). chance : variance of the level by chance, in logs.
+    """
+
+    all: MonthCounts
+    young: MonthCounts
+    begin: float
+    end: float
+    concentration: float
+    lag: float
+    chance: float
 
 
 @dataclass(frozen=True)
@@ -78,9 +109,11 @@ class HazardModel:
     edges : factor -> cuts of its bands (weeks for age, lead and promise). `ripe` is coarse age by month of the quarter.
     tables : factor -> effects; fading : factor -> effects that are multiplied by 1 / (1 + weeks since / 8).
     owner_log_factor : by the owner's code in the history of the fit, of the hazard of winning.
-    month_sd : standard deviation of the log factor that a month has on all hazards of winning.
-    season_sd : the same of the effect of a month of the quarter, learnt from as few months as there were of it.
+    spread : how much months differ by a factor that they have on all hazards of winning, and how far the level drifts.
+    season_sd : standard deviation in logs of the effect of a month of the quarter, learnt from as few months as there were of it.
     level_sd : the same of the level of the fit itself, by the events and months that it saw.
+    doubts : other effects that the fit might as well have found.
+    record : won deals by month, and how the level was learnt from them.
     counts : cells, weeks at risk, won, lost.
     left_out : sentences on what the sources have, but known at too few closings to be learnt from.
     """
@@ -91,12 +124,14 @@ class HazardModel:
     tables: dict[str, np.ndarray]
     fading: dict[str, np.ndarray]
     owner_log_factor: np.ndarray
-    month_sd: float
+    spread: MonthSpread
     season_sd: float
     level_sd: float
     fiscal_start_month: int
     counts: dict[str, int]
     left_out: tuple[str, ...] = ()
+    doubts: tuple[CoefficientDraw, ...] = ()
+    record: MonthRecord | None = None
 
     def effects(self) -> pd.DataFrame:
         """One row per factor and band: log-odds of won and lost per week against open, at the landmark."""
@@ -230,7 +265,7 @@ def fit_hazard(
     cells = count_cells(spells, static, sizes, weekly)
     # From landmarks a deal counts several times; it is worth one to the prior.
     worth = len(np.unique(history.deal[spells.row])) / len(spells)
-    intercept, tables, fading = _regress(_thinned(cells, seed), sizes, tuple(static), worth)
+    intercept, tables, fading, doubts = _regress(_thinned(cells, seed), sizes, tuple(static), worth, seed)
     owner_count = len(history.labels.get("owner", ()))
     model = HazardModel(
         from_landmarks=has_features,
@@ -239,7 +274,7 @@ def fit_hazard(
         tables=tables,
         fading=fading,
         owner_log_factor=np.zeros(owner_count),
-        month_sd=PRIOR_MONTH_SD,
+        spread=MonthSpread(PRIOR_MONTH_SD, PRIOR_DRIFT_SD, PRIOR_MONTH_SD, 0.5),
         season_sd=0.0,
         level_sd=PRIOR_MONTH_SD,
         fiscal_start_month=fiscal_start_month,
@@ -250,8 +285,9 @@ def fit_hazard(
             "lost": int(cells.counts[:, LOST].sum()),
         },
         left_out=left_out,
+        doubts=doubts,
     )
-    return _with_owners_and_months(model, history, spells, calendar)
+    return _with_owners_and_months(model, history, spells, calendar, moment)
 
 
 _WORDS = {
@@ -326,10 +362,10 @@ def _thinned(cells: Cells, seed: int) -> Cells:
 
 
 def _regress(
-    cells: Cells, sizes: dict[str, int], static: tuple[str, ...], worth: float
-) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Intercept (2,), tables and fading tables, by scikit-learn's multinomial logistic regression; each row
-    counts for `worth`."""
+    cells: Cells, sizes: dict[str, int], static: tuple[str, ...], worth: float, seed: int
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray], tuple[CoefficientDraw, ...]]:
+    """Intercept (2,), tables and fading tables, by scikit-learn's multinomial logistic regression, and what they might be instead;
+    each row counts for `worth`."""
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
@@ -368,7 +404,66 @@ def _regress(
         part = coefficients[at : at + design.shape[1]]
         (fading if fades else tables)[name] = design @ part
         at += design.shape[1]
-    return intercept, tables, fading
+    doubts = _coefficient_draws(X, used, cells.counts.sum(axis=1) * worth, intercept, coefficients, designs, seed)
+    return intercept, tables, fading, doubts
+
+
+def _coefficient_draws(
+    X: np.ndarray,
+    used: np.ndarray,
+    weight: np.ndarray,
+    intercept: np.ndarray,
+    coefficients: np.ndarray,
+    designs: list[tuple[str, bool, np.ndarray]],
+    seed: int,
+) -> tuple[CoefficientDraw, ...]:
+    """Draws from the normal approximation of the posterior of the effects (Laplace: the inverse of the information).
+
+    Each outcome by itself. What all draws of winning have in common, how much is won over all rows, is taken
+    out: the level has a doubt of its own.
+
+    Parameters
+    ----------
+    X : design, shape (cells, columns), of which `used` were fitted; weight : weeks at risk of each cell, by what they are worth.
+    """
+    odds = np.exp(np.minimum(intercept + X @ coefficients, 30.0))
+    chance = odds / (1.0 + odds.sum(axis=1, keepdims=True))
+    rows = np.column_stack([np.ones(len(X)), X[:, used]])
+    # Of three classes with the same ridge the contrast of two has two thirds of its precision; the intercept has none.
+    ridge = np.full(rows.shape[1], RIDGE * 2.0 / 3.0)
+    ridge[0] = _LEAST_PRECISION
+    generator = np.random.default_rng(seed)
+    steps = np.empty((2, rows.shape[1], COEFFICIENT_DRAWS))
+    for outcome in range(2):
+        p = chance[:, outcome]
+        information = (rows * (weight * p * (1 - p))[:, None]).T @ rows + np.diag(ridge)
+        lower = np.linalg.cholesky(information)
+        steps[outcome] = np.linalg.solve(lower.T, generator.standard_normal(steps.shape[1:]))
+    won = weight * chance[:, 0]
+    if won.sum() > 0:
+        steps[0, 0] -= np.log(won @ np.exp(np.clip(rows @ steps[0], -3.0, 3.0)) / won.sum())
+    found = []
+    for number in range(COEFFICIENT_DRAWS):
+        change = np.zeros((X.shape[1], 2))
+        change[used] = steps[:, 1:, number].T
+        tables: dict[str, np.ndarray] = {}
+        fading: dict[str, np.ndarray] = {}
+        at = 0
+        for name, fades, design in designs:
+            (fading if fades else tables)[name] = design @ change[at : at + design.shape[1]]
+            at += design.shape[1]
+        found.append(CoefficientDraw(steps[:, 0, number], tables, fading))
+    return tuple(found)
+
+
+def doubted(model: HazardModel, draw: CoefficientDraw) -> HazardModel:
+    """The same model with one of its `doubts` for its effects."""
+    return replace(
+        model,
+        intercept=model.intercept + draw.intercept,
+        tables={name: table + draw.tables[name] for name, table in model.tables.items()},
+        fading={name: table + draw.fading[name] for name, table in model.fading.items()},
+    )
 
 
 def prepare(model: HazardModel, history: DealHistory, row: np.ndarray, start: np.ndarray) -> _Prepared:
@@ -413,30 +508,46 @@ def incidence_of_new(model: HazardModel, start: np.ndarray, weeks: int) -> np.nd
 
 
 def _with_owners_and_months(
-    model: HazardModel, history: DealHistory, spells: Spells, calendar: Calendar
+    model: HazardModel, history: DealHistory, spells: Spells, calendar: Calendar, moment: float
 ) -> HazardModel:
-    """Won deals seen and expected, per owner and per month, give the owners' factors and the months' variance."""
+    """Won deals seen and expected, per owner and per month, give the owners' factors, the level and what months differ by."""
     prepared = prepare(model, history, spells.row, spells.start)
     first_month = int(calendar.month_of(spells.start + WEEK * spells.enter).min())
     months = int(calendar.month_of(spells.start + WEEK * spells.weeks).max()) - first_month + 1
     by_owner = np.zeros((2, len(model.owner_log_factor) + 1))
-    by_month = np.zeros((2, months))
+    # For the level: weeks by the month of their middle, as they were fitted. For what months differ by: days by their month,
+    # and once more those before a deal's first landmark; one month more for the end of a last week that is in two.
+    by_month, by_day, young = np.zeros((2, months)), np.zeros((2, months + 1)), np.zeros((2, months + 1))
     # From landmarks each week at risk is looked at once: by the last landmark before it.
     weeks = int(spells.weeks.max())
     if model.from_landmarks:
         weeks = min(weeks, int(LANDMARK_DAYS / WEEK))
+    begin = max(moment - HISTORY_DAYS, history.observed_from)
+    first_landmark = _first_landmark(spells.start, moment, begin)
+    closed = _closed_by(history, spells, moment)
     owner = history.codes["owner"][spells.row] if "owner" in history.codes else np.full(len(spells), -1)
     for week in range(weeks):
         at = np.flatnonzero((spells.enter <= week) & (week < spells.weeks))
         if len(at) == 0:
             continue
-        expected = prepared.weekly(week, at)[0]
+        expected = prepared.weekly(week, at)[0].astype(float)
         seen = ((spells.event[at] == WON) & (spells.weeks[at] == week + 1)).astype(float)
-        month = calendar.month_of(spells.start[at] + WEEK * week + WEEK / 2) - first_month
+        start = spells.start[at] + WEEK * week
+        month = calendar.month_of(start + WEEK / 2) - first_month
         for k, value in enumerate((seen, expected)):
             by_owner[k] += np.bincount(owner[at] % by_owner.shape[1], weights=value, minlength=by_owner.shape[1])
             by_month[k] += np.bincount(month, weights=value, minlength=months)[:months]
-    month_sd = _spread_of(by_month[0], by_month[1])
+        low, high = (calendar.month_of(when) - first_month for when in (start, start + WEEK))
+        # Of a week in two months so much is in the second one, of one with the first landmark in it so much is before that.
+        into = np.where(high > low, (start + WEEK - first_day(first_month + high)) / WEEK, 0.0)
+        before = np.clip((first_landmark[at] - start) / WEEK, 0.0, 1.0)
+        on = closed[at[seen > 0]]
+        for counts, share, kept in ((by_day, 1.0, on > 0), (young, before, on <= first_landmark[at[seen > 0]])):
+            counts[0] += np.bincount(calendar.month_of(on[kept]) - first_month, minlength=months + 1)
+            if not np.any(share):
+                continue
+            for month, part in ((low, 1 - into), (high, into)):
+                counts[1] += np.bincount(month, weights=expected * share * part, minlength=months + 1)
     # The level of the latest months, not of all that were fitted: won deals seen over expected, both fading into the past,
     # and one month's worth of expecting what is expected.
     weight = 0.5 ** (np.arange(months)[::-1] / LEVEL_HALF_LIFE_MONTHS)
@@ -444,48 +555,75 @@ def _with_owners_and_months(
     prior = float(by_month[1].sum()) / max(int((by_month[1] > 0).sum()), 1)
     level = (float(seen.sum()) + prior) / (float(expected.sum()) + prior) if prior > 0 else 1.0
     concentration = float((expected**2).sum()) / max(float(expected.sum()), 1e-9) ** 2
-    fields = dict(vars(model))
-    fields["intercept"] = model.intercept + np.array([np.log(level), 0.0])
-    fields["owner_log_factor"] = _pooled_log_factor(by_owner[0, :-1], by_owner[1, :-1])
-    fields["month_sd"] = month_sd
-    fields["season_sd"] = _season_sd(by_month[1], month_sd) if "month_of_quarter" in model.edges else 0.0
+    # A step of the level is in it by the weight of the months since.
+    not_yet = np.cumsum(expected)[:-1] / max(float(expected.sum()), 1e-9)
     # Chance in a weighted count: its variance is the sum of weight^2 x count, not the weighted count.
     chance = float((weight * seen).sum()) / max(float(seen.sum()), 1.0) ** 2 if seen.sum() > 0 else 1.0
-    fields["level_sd"] = float(np.sqrt(month_sd**2 * min(concentration, 1.0) + min(chance, 1.0)))
-    return HazardModel(**fields)
+    fiscal, scale = model.fiscal_start_month, 1.0 / spells.share
+    record = MonthRecord(
+        MonthCounts.of(first_month, by_day[0], by_day[1], fiscal, weight=scale),
+        MonthCounts.of(first_month, young[0], young[1], fiscal, weight=scale),
+        begin,
+        moment - WEEK,
+        min(concentration, 1.0),
+        float((not_yet**2).sum()),
+        min(chance, 1.0),
+    )
+    found = replace(
+        model,
+        intercept=model.intercept + np.array([np.log(level), 0.0]),
+        owner_log_factor=_pooled_log_factor(by_owner[0, :-1], by_owner[1, :-1]),
+        record=record,
+    )
+    return with_months(found, record.all)
 
 
-def _spread_of(seen: np.ndarray, expected: np.ndarray) -> float:
-    """Standard deviation of a shared factor with mean 1 over Poisson counts, drawn to the prior.
+def with_months(model: HazardModel, counts: MonthCounts) -> HazardModel:
+    """The same model with what these won deals by month say of how much months differ."""
+    record = model.record
+    if record is None:
+        return model
+    whole = counts.whole(record.begin - 1, record.end)
+    spread = fit_months(whole)
+    variance = spread.month_sd**2 * record.concentration + spread.drift_sd**2 * record.lag + record.chance
+    seasonal = "month_of_quarter" in model.edges
+    return replace(
+        model,
+        spread=spread,
+        season_sd=_season_sd(whole.expected, spread.month_sd) if seasonal else 0.0,
+        level_sd=float(np.sqrt(variance)),
+    )
 
-    Method of moments with degrees of freedom (Pearson's dispersion, McCullagh and Nelder 1989): squared distances from expectations
-    that were fitted on the same months are too small by the months fitted, what is chance in them as well as what is the factor.
-    So they are enlarged first, and what chance explains is taken off then.
+
+def all_months(deal: HazardModel, entry: HazardModel) -> MonthCounts | None:
+    """Won deals by month, every week at risk once: by the last landmark before it, and from the opening of a deal that had none yet.
+
+    Who is opened and closed between two landmarks counts in no fit from landmarks; where that is the many, months are told by the few.
     """
-    used = expected > 0
-    seen, expected = seen[used], expected[used]
-    if expected.sum() <= 0:
-        return PRIOR_MONTH_SD
-    expected = expected * (max(seen.sum(), 1e-9) / expected.sum())
-    months = _effective_months(expected)
-    distances = ((seen - expected) ** 2).sum() * months / max(months - MONTHS_FITTED, 1.0)
-    variance = (distances - seen.sum()) / (expected**2).sum()
-    pooled = (months * max(variance, 0.0) + PRIOR_MONTHS * PRIOR_MONTH_SD**2) / (months + PRIOR_MONTHS)
-    return float(np.sqrt(pooled))
+    if deal.record is None or entry.record is None:
+        return None
+    return deal.record.all + entry.record.young if deal.from_landmarks else deal.record.all
 
 
-def _effective_months(expected: np.ndarray) -> float:
-    """As many months as the large ones are worth."""
-    return float(expected.sum() ** 2 / (expected**2).sum())
+def _first_landmark(start: np.ndarray, moment: float, begin: float) -> np.ndarray:
+    """The first landmark of a fit as of a moment that is not before these days; the moment itself where there is none."""
+    lowest = moment - LANDMARK_DAYS * landmark_count(moment, begin)
+    return np.maximum(moment - LANDMARK_DAYS * np.floor((moment - start) / LANDMARK_DAYS), lowest)
+
+
+def _closed_by(history: DealHistory, spells: Spells, moment: float) -> np.ndarray:
+    """Day on which the deals of spells were closed, as it is known at a moment; NaN while they are open."""
+    now = history.live(history.as_of(moment))
+    found = np.full(len(history.deal_ids), np.nan)
+    found[history.deal[now]] = np.where(history.status[now] == OPEN, np.nan, history.closed[now])
+    return found[history.deal[spells.row]]
 
 
 def _season_sd(expected: np.ndarray, month_sd: float) -> float:
-    """Standard deviation of the log effect of a month of the quarter: the mean of a third of the months, each off by its own factor and
-    by chance."""
-    if expected.sum() <= 0:
-        return PRIOR_MONTH_SD
-    months = _effective_months(expected)
-    return float(np.sqrt(min((month_sd**2 + months / expected.sum()) * 3.0 / max(months, 3.0), 1.0)))
+    """Standard deviation of the log effect of a month of the quarter: the mean of a third of the months, each off by its own factor. What
+    is chance in it is among the doubts of the fit."""
+    months = float(expected.sum() ** 2 / (expected**2).sum()) if expected.sum() > 0 else 0.0
+    return month_sd * float(np.sqrt(3.0 / max(months, 3.0)))
 
 
 def _pooled_log_factor(seen: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ after it. What was fitted is then what is asked: the next months of a deal in th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -55,6 +55,7 @@ class Spells:
     start : day of the start; age : days since the opening, at the start.
     enter, weeks : first week at risk and end of the weeks seen (exclusive), counted from the start.
     event : OPEN (censored), WON or LOST in the last of them.
+    share : of all such spells these are so many, drawn at random.
     """
 
     row: np.ndarray
@@ -63,6 +64,7 @@ class Spells:
     enter: np.ndarray
     weeks: np.ndarray
     event: np.ndarray
+    share: float = 1.0
 
     def __len__(self) -> int:
         return len(self.row)
@@ -81,6 +83,11 @@ def spells_from_openings(history: DealHistory, as_of: float, *, since: float = -
     return _observed(history, row, row, start, enter, as_of)
 
 
+def landmark_count(as_of: float, first: float) -> int:
+    """How many landmarks lie between the first day of which weeks at risk are looked at and a moment."""
+    return int(max(as_of - first, 0.0) // LANDMARK_DAYS)
+
+
 def spells_from_landmarks(history: DealHistory, as_of: float, *, since: float, seed: int = 0) -> Spells:
     """Deals open at moments 4, 8, 12 ... weeks before `as_of`, as they were known then.
 
@@ -91,7 +98,7 @@ def spells_from_landmarks(history: DealHistory, as_of: float, *, since: float, s
     now = history.live(history.as_of(as_of))
     outcome_of[history.deal[now]] = now
     first = max(since, history.observed_from)
-    moments = [as_of - LANDMARK_DAYS * k for k in range(1, int(max(as_of - first, 0.0) // LANDMARK_DAYS) + 1)]
+    moments = [as_of - LANDMARK_DAYS * k for k in range(1, landmark_count(as_of, first) + 1)]
     found = []
     for moment in moments:
         row = history.open_as_of(moment)
@@ -104,10 +111,12 @@ def spells_from_landmarks(history: DealHistory, as_of: float, *, since: float, s
         empty = np.empty(0, dtype=np.int64)
         found = [(empty, empty, np.empty(0))]
     row, outcome, start = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    share = 1.0
     if len(row) > MOST_LANDMARK_SPELLS:
+        share = MOST_LANDMARK_SPELLS / len(row)
         kept = np.sort(np.random.default_rng(seed).choice(len(row), MOST_LANDMARK_SPELLS, replace=False))
         row, outcome, start = row[kept], outcome[kept], start[kept]
-    return _observed(history, row, outcome, start, np.zeros(len(row), dtype=np.int64), as_of)
+    return replace(_observed(history, row, outcome, start, np.zeros(len(row), dtype=np.int64), as_of), share=share)
 
 
 def _observed(

@@ -18,7 +18,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from ml.forecast.hazard import HazardModel, fit_hazard, incidence, incidence_of_new
+from ml.forecast.hazard import (
+    HazardModel,
+    all_months,
+    doubted,
+    fit_hazard,
+    incidence,
+    incidence_of_new,
+    with_months,
+)
 from ml.forecast.history import OPEN, WON, DealHistory, day
 from ml.forecast.new_business import (
     BLOCK_DAYS,
@@ -40,6 +48,7 @@ ALL = "all"
 PARTS = ("won", "open", "new", "total")
 
 _DEALS_AT_ONCE = 16_384
+_DEALS_OF_PATHS = 1_000
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,9 @@ def fit_forecast(history: DealHistory, as_of: object, *, fiscal_start_month: int
     entry = deal
     if deal.from_landmarks:
         entry = fit_hazard(history, as_of, with_features=False, fiscal_start_month=fiscal_start_month, seed=seed)
+    months = all_months(deal, entry)
+    if months is not None:
+        deal = with_months(deal, months)
     return ForecastModel(moment, deal, entry, fit_creation(history, moment), fit_values(history, moment, seed=seed))
 
 
@@ -81,6 +93,7 @@ class Totals:
     open, new : dimension -> shape (scenarios, groups, blocks), float32. Blocks are months, cut at the as-of moment and at
         the ends of periods.
     block_end : days after the as-of moment, shape (blocks,); in_period : shape (blocks, periods), 0 or 1.
+    block_month : months from that of the as-of moment on, shape (blocks,).
     """
 
     as_of: float
@@ -91,6 +104,7 @@ class Totals:
     new: dict[str, np.ndarray]
     block_end: np.ndarray
     in_period: np.ndarray
+    block_month: np.ndarray
 
     def draws(self, dimension: str = ALL, part: str = "total") -> np.ndarray:
         """Scenarios of a part, shape (scenarios, groups, periods)."""
@@ -226,19 +240,22 @@ def simulate(
             )
 
     # The factor of each month on all hazards of winning, and the doubts about their level and about the season; mean 1.
-    sd, season_sd, level_sd = model.deal.month_sd, model.deal.season_sd, model.deal.level_sd
+    sd, drift_sd = model.deal.spread.month_sd, model.deal.spread.drift_sd
+    season_sd, level_sd = model.deal.season_sd, model.deal.level_sd
     by_season = generator.standard_normal((scenarios, 3))
     # What the three months of the quarter have in common is the level.
     by_season -= by_season.mean(axis=1, keepdims=True)
     month_no = np.arange(int(months.max()) + 1)
+    # The level is that of now; from month to month it drifts.
+    steps = generator.standard_normal((scenarios, len(month_no))) * (month_no > 0)
     month_factor = np.exp(
         sd * generator.standard_normal((scenarios, len(month_no)))
         + season_sd * by_season[:, month_no % 3]
         + level_sd * generator.standard_normal((scenarios, 1))
-        - (sd**2 + season_sd**2 * 2 / 3 + level_sd**2) / 2
+        + drift_sd * np.cumsum(steps, axis=1)
+        - (sd**2 + season_sd**2 * 2 / 3 + level_sd**2 + drift_sd**2 * month_no) / 2
     )
     factor = month_factor[:, months]
-
     rows = now[history.status[now] == OPEN]
     found = incidence(model.deal, history, rows, np.full(len(rows), moment), edges)
     amount = history.amount[rows]
@@ -255,15 +272,76 @@ def simulate(
         generator,
     )
     new_draws = _new_draws(model, history, labels, dimensions, edges, factor, generator)
-    return Totals(moment, periods.reset_index(drop=True), labels, won, open_draws, new_draws, edges, in_period)
+    # Other effects that the fit might as well have found: each moves what is won by block, all groups alike.
+    by_part = coefficient_paths(model, history, edges, seed=seed)
+    for draws, paths in zip((open_draws, new_draws), by_part, strict=True):
+        path = paths[generator.integers(0, len(paths), scenarios)].astype(np.float32)[:, None, :]
+        for name in draws:
+            draws[name] = draws[name] * path
+    return Totals(moment, periods.reset_index(drop=True), labels, won, open_draws, new_draws, edges, in_period, months)
+
+
+def coefficient_paths(
+    model: ForecastModel, history: DealHistory, edges: np.ndarray, *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """What is expected to be won by block under each of `HazardModel.doubts`, over their mean: of open and of new deals.
+
+    Parameters
+    ----------
+    edges : ends of the blocks in days after the moment, shape (blocks,). Of many open deals some are drawn.
+
+    Returns
+    -------
+    Two arrays of shape (draws, blocks).
+    """
+    rows = history.live(history.as_of(model.as_of))
+    rows = rows[history.status[rows] == OPEN]
+    if len(rows) > _DEALS_OF_PATHS:
+        rows = np.random.default_rng(seed).choice(rows, _DEALS_OF_PATHS, replace=False)
+    amount = history.amount[rows]
+    worth = np.where(np.isfinite(amount) & (amount > 0), amount, max(model.values.mean, 1.0))
+    start = np.full(len(rows), model.as_of)
+    by_open = [
+        np.diff(worth @ incidence(doubted(model.deal, draw), history, rows, start, edges).won, prepend=0.0)
+        for draw in model.deal.doubts
+    ]
+    weeks = int(np.ceil(edges[-1] / WEEK))
+    begin = WEEK * (np.arange(weeks) + 0.5)
+    grid = WEEK * np.arange(weeks + 1)
+    by_new = []
+    for draw in model.entry.doubts:
+        won = incidence_of_new(doubted(model.entry, draw), model.as_of + begin, weeks)
+        by_edge = [np.interp(np.maximum(edges - at, 0.0), grid, each) for at, each in zip(begin, won, strict=True)]
+        by_new.append(np.diff(np.sum(by_edge, axis=0), prepend=0.0))
+    return _over_mean(by_open, len(edges)), _over_mean(by_new, len(edges))
+
+
+def _over_mean(paths: Sequence[np.ndarray], blocks: int) -> np.ndarray:
+    if not paths:
+        return np.ones((1, blocks))
+    found = np.array(paths)
+    mean = found.mean(axis=0)
+    return np.where(mean > 0, found / np.where(mean > 0, mean, 1.0), 1.0)
 
 
 def doubt_sd(model: ForecastModel, totals: Totals) -> np.ndarray:
     """How much of the spread of scenarios is doubt of the model itself, and not chance of the periods: standard deviation in logs, shape
-    (periods,). The level of the hazards moves everything, that of creation the share which is not yet created."""
-    new, total = (totals.draws(ALL, part)[:, 0, :].mean(axis=0, dtype=np.float64) for part in ("new", "total"))
-    share = np.divide(new, total, out=np.zeros_like(total), where=total > 0)
-    return np.sqrt(model.deal.level_sd**2 + (share * model.creation.level_sd) ** 2)
+    (periods,).
+
+    The level of the hazards moves everything, that of creation the share which is not yet created; and what months differ by from the
+    hazards' expectations, beyond what nobody foresees, is the hazards' doing. Other effects that the fit might have found are not among it:
+    they are what a model is believed to be wrong by anyway (`ml.forecast.backtest.PRIOR_OWN_ERROR`).
+    """
+    block = {part: getattr(totals, part)[ALL][:, 0, :].mean(axis=0, dtype=np.float64) for part in ("open", "new")}
+    inside = totals.in_period.astype(float)
+    total = totals.draws(ALL)[:, 0, :].mean(axis=0, dtype=np.float64)
+    over = 1.0 / np.where(total > 0, total, np.inf)
+    share_new = (block["new"] @ inside) * over
+    month = np.eye(int(totals.block_month.max()) + 1)[totals.block_month]
+    shares = month.T @ ((block["open"] + block["new"])[:, None] * inside) * over
+    misfit = model.deal.spread.month_sd**2 - model.deal.spread.common_sd**2
+    variance = model.deal.level_sd**2 + (share_new * model.creation.level_sd) ** 2
+    return np.asarray(np.sqrt(variance + misfit * (shares**2).sum(axis=0)))
 
 
 def days_of(column: pd.Series) -> np.ndarray:

@@ -34,7 +34,7 @@ FORECASTS = "scoring/forecasts"
 FORECAST_DEALS = "scoring/forecast_deals"
 EFFECTS = "scoring/forecast_effects"
 BACKTESTS = "scoring/forecast_backtests"
-METHOD_VERSION = 3
+METHOD_VERSION = 4
 """Raised when `ml.forecast` would say something else of the same deals."""
 
 #: The first sets the sum of new business. Region and segment are the account's as of the moment.

@@ -1,6 +1,7 @@
 """The forecast on simulated companies whose hazards are known: do the intervals hold, and is P(won by D) calibrated?
 
-``uv run python -m tests.trials.forecast_company --seeds 30``; ``--size`` times 1,000,000 deals instead.
+``uv run python -m tests.trials.forecast_company --seeds 30``; ``--size`` times 1,000,000 deals instead, ``--volume`` has many deals and ten
+months of closings, dates, amounts and owners alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pandas as pd
 
 from ml.forecast.backtest import backtest, scores
 from ml.forecast.hazard import deal_forecasts, fit_hazard
-from ml.forecast.history import WON, DealHistory, day
+from ml.forecast.history import WON, DealHistory, day, versions_of_deals
 from ml.forecast.totals import fit_forecast, month_periods, simulate
 
 FIRST_DAY = pd.Timestamp("2023-01-02")
@@ -64,6 +65,7 @@ def company(
     owners: int = 12,
     stuck: float = 0.0,
     engagement: float = 0.0,
+    month_sd: float = MONTH_SD,
 ) -> Company:
     """Planted weekly hazards: by stage, age, owner, month of the quarter, and a factor that a month has by itself.
 
@@ -72,10 +74,11 @@ def company(
     stuck : share of deals that never move, are never won, and are seldom lost.
     engagement : exponent with which an account's touches of the last four weeks, over a typical number, multiply its chance to win;
         half of it counts against losing, and a third more for what has grown since four weeks before. 0 = nobody touches anything.
+    month_sd : standard deviation in logs of the factor of a month.
     """
     generator = np.random.default_rng(seed)
     months = int(weeks / 4) + 3
-    month_factor = np.exp(generator.normal(0, MONTH_SD, months) - MONTH_SD**2 / 2)
+    month_factor = np.exp(generator.normal(0, month_sd, months) - month_sd**2 / 2)
     creation_factor = np.exp(generator.normal(0, CREATION_SD, months))
     owner_factor = np.exp(generator.normal(0, OWNER_SD, owners))
     begin = FIRST_DAY + pd.to_timedelta(7 * np.arange(weeks), unit="D")
@@ -225,6 +228,46 @@ def study(
     return Result(rows, np.concatenate(promises), np.concatenate(outcomes), np.concatenate(without), effects)
 
 
+VOLUME_WEEKS = 104
+VOLUME_DAYS = 306.0
+"""Days of which closings are known, at the end."""
+
+
+def volume_study(seed: int, *, month_sd: float, horizons: tuple[int, ...] = (30, 90)) -> pd.DataFrame:
+    """Backtest rows of a company with 150 deals a week that exports what was closed in ten months: an origin every two weeks, judged from
+    when a window has been seen that can be repeated."""
+    made = company(seed, weeks=VOLUME_WEEKS, deals_per_week=150.0, owners=35, month_sd=month_sd)
+    versions = made.versions.sort_values(["deal_id", "known_from"], kind="stable")
+    first, last = versions.groupby("deal_id").first(), versions.groupby("deal_id").last()
+    end = FIRST_DAY + pd.Timedelta(weeks=VOLUME_WEEKS)
+    begin = end - pd.Timedelta(days=VOLUME_DAYS)
+    deals = pd.DataFrame(
+        {
+            "deal_id": first.index,
+            "opened_at": first["opened_at"],
+            "closed_at": last["closed_at"],
+            "status": last["status"],
+            "amount_cents": first["amount_cents"],
+            "closed_amount_cents": last["amount_cents"].where(last["status"] == "won", 0),
+            "owner": first["owner"],
+        }
+    )
+    history = DealHistory.from_versions(versions_of_deals(deals[~(deals["closed_at"] < begin)]))
+    origins = pd.date_range(begin + pd.Timedelta(days=30), end - pd.Timedelta(days=31), freq="14D")
+    rows = backtest(history, list(origins), horizons, scenarios=400, seed=seed).assign(seed=seed)
+    window = pd.to_timedelta(rows["horizon_days"], unit="D")
+    seen = rows["origin"] >= begin + window + pd.Timedelta(days=1)
+    return rows[seen & (rows["origin"] + window <= end)]
+
+
+def volume(first: int, seeds: int) -> None:
+    """Does the interval hold where chance is small, for months that differ and months that hardly do?"""
+    for month_sd in (MONTH_SD, 0.04):
+        rows = pd.concat([volume_study(seed, month_sd=month_sd) for seed in range(first, first + seeds)])
+        print(f"150 deals a week, months differ by {month_sd:.0%}")
+        print(scores(rows).round(3).to_string(), flush=True)
+
+
 def log_loss(promised: np.ndarray, won: np.ndarray) -> np.ndarray:
     """Per promise, in nats."""
     p = np.clip(promised, 1e-6, 1 - 1e-6)
@@ -277,9 +320,13 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--engagement", type=float, default=0.0, help="planted effect of engagement, e.g. 0.5")
     parser.add_argument("--size", action="store_true")
+    parser.add_argument("--volume", action="store_true")
     asked = parser.parse_args()
     if asked.size:
         size(asked.engagement)
+        return
+    if asked.volume:
+        volume(asked.first, asked.seeds)
         return
     results = [study(seed, engagement=asked.engagement) for seed in range(asked.first, asked.first + asked.seeds)]
     rows = pd.concat([each.rows for each in results])

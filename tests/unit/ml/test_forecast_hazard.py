@@ -5,15 +5,16 @@ import pandas as pd
 import pytest
 
 from ml.forecast.hazard import (
-    PRIOR_MONTH_SD,
-    PRIOR_MONTHS,
     _season_sd,
-    _spread_of,
+    all_months,
     deal_forecasts,
+    doubted,
     fit_hazard,
     incidence,
+    incidence_of_new,
+    with_months,
 )
-from ml.forecast.history import DealHistory, day, versions_of_deals
+from ml.forecast.history import WON, DealHistory, day, versions_of_deals
 from ml.forecast.person_periods import count_cells, spells_from_openings
 from tests.trials.forecast_company import STAGES, company
 
@@ -115,29 +116,50 @@ def test_dates_to_be_won_by__lie_ahead():
         deal_forecasts(MODEL, HISTORY, AS_OF, ["2024-10-01"])
 
 
-def test_months__differ_by_as_much_as_was_planted_though_the_season_was_fitted_on_them():
-    """Expectations of each month of the quarter come from the same months: what is left of chance and of the factor is less than there was."""
-    generator = np.random.default_rng(2)
-    for planted in (0.0, 0.15, 0.3):
-        found = []
-        for _ in range(300):
-            season = np.tile([30.0, 45.0, 60.0], 8)
-            factor = np.exp(generator.normal(0, planted, 24) - planted**2 / 2)
-            seen = generator.poisson(season * factor).astype(float)
-            fitted = np.tile([seen[month::3].mean() for month in range(3)], 8)
-            found.append(_spread_of(seen, fitted) ** 2)
-        believed = PRIOR_MONTHS * PRIOR_MONTH_SD**2
-        # Without the prior: large months count more, so that they are worth 22 of 24. No variance is below nothing.
-        months = 24 * 45**2 / (45**2 + 150)
-        variance = (np.mean(found) * (months + PRIOR_MONTHS) - believed) / months
-        assert variance == pytest.approx(np.expm1(planted**2), rel=0.15, abs=0.003)
+def test_months__count_every_won_deal_once():
+    """From landmarks who is opened and closed between two of them is missing; with the weeks before the first landmark nobody is."""
+    entry = fit_hazard(HISTORY, AS_OF, with_features=False, seed=1)
+    now = HISTORY.as_of(day(AS_OF))
+    closed = HISTORY.closed[now][HISTORY.status[now] == WON]
+    counts = all_months(MODEL, entry).whole(HISTORY.observed_from, day(AS_OF) - 7)
+    starts = counts.month.astype("datetime64[M]").astype("datetime64[D]").astype(float)
+    ends = (counts.month + 1).astype("datetime64[M]").astype("datetime64[D]").astype(float)
+    expected = [((closed >= low) & (closed < high)).sum() for low, high in zip(starts, ends, strict=True)]
+    assert len(counts.month) >= 18
+    np.testing.assert_array_equal(counts.won, expected)
+    landmarks = MODEL.record.all.whole(HISTORY.observed_from, day(AS_OF) - 7)
+    assert 0.9 < landmarks.won.sum() / counts.won.sum() < 1
+    # Expectations were fitted on them.
+    assert counts.expected.sum() == pytest.approx(counts.won.sum(), rel=0.1)
+    known = with_months(MODEL, all_months(MODEL, entry))
+    assert known.spread != MODEL.spread
+    assert 0 < known.spread.common_sd <= known.spread.month_sd < 0.3
+
+
+def test_doubts__are_as_far_as_fits_of_other_records_of_the_same_company_lie_apart():
+    """How much of what a new deal wins in half a year it wins in the first month: the level is another doubt."""
+
+    def early(model):
+        won = incidence_of_new(model, np.array([day("2026-01-01")]), 26)[0]
+        return np.log(won[4] / won[26])
+
+    fits = []
+    for seed in range(24):
+        history = DealHistory.from_versions(versions_of_deals(constant_deals(400, seed=seed)))
+        fits.append(fit_hazard(history, "2025-12-31", by_season=False, with_features=False))
+    apart = np.std([early(model) for model in fits])
+    doubts = [np.std([early(doubted(model, draw)) for draw in model.doubts]) for model in fits[:6]]
+    assert 0.5 * apart < np.mean(doubts) < 2 * apart
+    many = DealHistory.from_versions(versions_of_deals(constant_deals(6400)))
+    sure = fit_hazard(many, "2025-12-31", by_season=False, with_features=False)
+    assert np.std([early(doubted(sure, draw)) for draw in sure.doubts]) < 0.5 * np.mean(doubts)
 
 
 def test_season__is_known_the_better_the_more_months_there_were_of_it():
     sds = [_season_sd(np.full(count, 50.0), 0.15) for count in (3, 12, 48)]
-    assert sds[0] > sds[1] > sds[2] > 0
     # A quarter of a year says of each month what one month says.
-    assert sds[0] == pytest.approx(np.sqrt(0.15**2 + 1 / 50))
-    assert _season_sd(np.full(12, 5.0), 0.15) > sds[1]
+    assert sds[0] == pytest.approx(0.15)
+    assert sds[1] == pytest.approx(sds[0] / 2)
+    assert sds[2] == pytest.approx(sds[1] / 2)
     assert np.isfinite([_season_sd(np.zeros(3), 0.15), _season_sd(np.array([1e-9]), 0.15)]).all()
     assert MODEL.season_sd > 0 == fit_hazard(HISTORY, AS_OF, by_season=False, with_features=False).season_sd
