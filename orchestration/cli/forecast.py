@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from orchestration.cli import forecast_submissions, screens
-from orchestration.cli.run import FORECAST_JOB, finish
+from orchestration.cli.run import FORECAST_JOB, as_of_option, finish
 from orchestration.lib.errors import UserError
 from orchestration.lib.forecast_effects import CALLED, effects_in_sum, effects_of, reasons
 from orchestration.lib.job_runner import run_job
@@ -150,7 +150,7 @@ def track_record(con: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 @forecast.command()
-@click.option("--as-of", default="", metavar="MOMENT", help="See everything as of this ISO moment (UTC). Default: now.")
+@as_of_option
 @click.pass_obj
 def make(workspace: Workspace, as_of: str) -> None:
     """Refresh with a new forecast in between. It is landed and never changes."""

@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from orchestration.lib.errors import UserError
 from orchestration.lib.job_runner import JobOutcome, prepare_process, run_job
+from orchestration.lib.moments import parse_moment
 from orchestration.lib.workspace import Workspace
 
 REFRESH_JOB, FIT_JOB, FORECAST_JOB = "scoring_refresh", "scoring_fit", "scoring_forecast"
@@ -36,15 +38,29 @@ def _config(as_of: str, full: bool) -> dict[str, Any]:
     return {"scoring_settings": {"as_of": as_of}, "raw_tables": {"full": full}}
 
 
-_as_of = click.option(
-    "--as-of", default="", metavar="MOMENT", help="See everything as of this ISO moment (UTC). Default: now."
+def _checked(context: click.Context, parameter: click.Parameter, text: str) -> str:
+    """The moment as it was written. Looked at here, because `--full` deletes before anything else looks at it."""
+    if text:
+        try:
+            parse_moment(text)
+        except UserError as error:
+            raise click.BadParameter(str(error), context, parameter) from None
+    return text
+
+
+as_of_option = click.option(
+    "--as-of",
+    default="",
+    metavar="MOMENT",
+    callback=_checked,
+    help="See everything as of this ISO moment (UTC). Default: now.",
 )
 _full = click.option("--full", is_flag=True, help="Delete the warehouse and load the whole landing zone again.")
 _quiet = click.option("--quiet", is_flag=True, help="Print errors only.")
 
 
 @click.command()
-@_as_of
+@as_of_option
 @_full
 @_quiet
 @click.pass_obj
@@ -57,7 +73,7 @@ def refresh(workspace: Workspace, as_of: str, full: bool, quiet: bool) -> None:
 
 
 @click.command()
-@_as_of
+@as_of_option
 @click.option("--activate", is_flag=True, help="Score with the new version at once. Without it, it stays a draft.")
 @click.option("--note", default="", help="Why the version was made; required with --activate.")
 @_quiet

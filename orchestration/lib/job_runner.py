@@ -109,7 +109,8 @@ def _progress_logger(started: float, quiet: bool) -> Any:
             meta = getattr(record, "dagster_meta", None) or {}
             text = meta.get("orig_message") if isinstance(meta, dict) else getattr(meta, "orig_message", None)
             is_event = meta.get("dagster_event") if isinstance(meta, dict) else getattr(meta, "dagster_event", None)
-            if text and not is_event:
+            # Which steps cannot run after a failure Dagster says in lines of thousands of characters; why is said at the end.
+            if text and not is_event and not text.startswith("Dependencies for step "):
                 print(f"{time.monotonic() - started:6.1f} s  {text}", file=sys.stderr, flush=True)
 
     def progress_logger(_: Any) -> logging.Logger:

@@ -195,9 +195,16 @@ def test_fit__lands_a_draft_and_activates_on_request(demo: Company, tmp_path: Pa
         assert rows(con, "select distinct scorecard_version as v from scored_accounts") == [{"v": "v3"}]
 
 
+@pytest.mark.parametrize("command", [["refresh", "--full"], ["fit"], ["forecast", "make"]], ids=" ".join)
 @pytest.mark.parametrize("moment", ["yesterday", "2026-13-01"])
-def test_refresh__as_of_must_be_a_moment(demo: Company, tmp_path: Path, moment: str) -> None:
-    workspace = demo.copy(tmp_path / "moment")
-    result = run(workspace, "refresh", "--as-of", moment, "--quiet")
-    assert result.exit_code == 1
-    assert moment in result.output
+def test_commands__as_of_must_be_a_moment_and_nothing_is_deleted(
+    tmp_path: Path, command: list[str], moment: str
+) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.warehouse.write_bytes(b"as it was")
+    result = run(workspace, *command, "--as-of", moment)
+    assert result.exit_code == 2
+    assert (
+        f"as-of must be an ISO date or time such as 2026-06-30 or 2026-06-30T12:00 (value: {moment!r})" in result.output
+    )
+    assert workspace.warehouse.read_bytes() == b"as it was"
