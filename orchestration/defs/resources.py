@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from orchestration.lib.warehouse import writer_lock
+from orchestration.lib.warehouse import warehouse_stays_open, writer_lock
 from orchestration.lib.workspace import Workspace
 
 
@@ -33,5 +33,6 @@ class WriterLock(dg.ConfigurableResource):
             if log is not None:
                 log.info(message)
 
-        with writer_lock(Workspace.locate(self.home), wait_seconds=self.wait_seconds, on_wait=say):
+        home = Workspace.locate(self.home)
+        with writer_lock(home, wait_seconds=self.wait_seconds, on_wait=say), warehouse_stays_open(home):
             yield self

@@ -10,7 +10,8 @@ has passed the as-of moment. A model that breaks it says `every_refresh`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import duckdb
@@ -59,12 +60,24 @@ class Differences:
         self._told_in = told_in or {}
         self._states: dict[str, State] = {}
         self._columns: dict[str, list[str]] = {}
-        self.read()
+        self._states = dict(con.execute("select name, state from increment.differences").fetchall())
 
-    def read(self) -> None:
-        """Take what the book says: at the beginning, and when what was found last was rolled back."""
-        self._states = dict(self.con.execute("select name, state from increment.differences").fetchall())
-        self._columns = {}
+    @contextmanager
+    def undone_with(self) -> Iterator[None]:
+        """What is found inside is forgotten where it ends in an error: its rows are rolled back."""
+        before = dict(self._states)
+        try:
+            yield
+        except BaseException:
+            self._states, self._columns = before, {}
+            raise
+
+    def keep(self) -> None:
+        """Write what was found into the book, for the next step. A build that does not come to its end leaves none: the next is full."""
+        self.con.execute("delete from increment.differences")
+        if self._states:
+            names, states = list(self._states), list(self._states.values())
+            self.con.execute("insert into increment.differences select unnest(?), unnest(?)", [names, states])
 
     def of(self, name: str) -> State:
         """What has been found of a model."""
@@ -86,8 +99,6 @@ class Differences:
     def set(self, name: str, state: State) -> None:
         """Enter what was found of a model or source."""
         self._states[name] = state
-        self.con.execute("delete from increment.differences where name = ?", [name])
-        self.con.execute("insert into increment.differences values (?, ?)", [name, state])
 
     def has_column(self, name: str, column: str) -> bool:
         """Whether the rows that differ say this of themselves."""

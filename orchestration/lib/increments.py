@@ -156,13 +156,14 @@ def _sources(models: Iterable[CompiledModel]) -> set[tuple[str, str]]:
 def open_book(con: duckdb.DuckDBPyConnection) -> None:
     """The tables of the book; one of another form was kept by another version of this program and is begun again."""
     con.execute("create schema if not exists increment")
-    for name, columns in _TABLES.items():
-        found = con.execute(
-            "select string_agg(column_name, ' ' order by column_index) from duckdb_columns() "
-            "where database_name = current_database() and schema_name = 'increment' and table_name = ?",
-            [name],
+    found = dict(
+        con.execute(
+            "select table_name, string_agg(column_name, ' ' order by column_index) from duckdb_columns() "
+            "where database_name = current_database() and schema_name = 'increment' group by table_name"
         ).fetchall()
-        if found != [(" ".join(column.split()[0] for column in columns.split(", ")),)]:
+    )
+    for name, columns in _TABLES.items():
+        if found.get(name) != " ".join(column.split()[0] for column in columns.split(", ")):
             con.execute(f"drop table if exists increment.{name}")
             con.execute(f"create table increment.{name} ({columns})")
 

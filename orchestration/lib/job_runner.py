@@ -37,6 +37,8 @@ def prepare_process(workspace: Workspace) -> None:
     os.environ["SCORING_HOME"] = str(workspace.home)
     for name, value in TELEMETRY_OFF.items():
         os.environ[name] = value
+    # What a run intends to do is written at once; see `OpenSqliteEventLog.store_event_batch`.
+    os.environ["DAGSTER_EVENT_BATCH_SIZE"] = "1000"
 
 
 TELEMETRY_OFF = {

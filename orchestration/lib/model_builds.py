@@ -17,7 +17,7 @@ import duckdb
 from orchestration.lib.compiled_project import CompiledModel, CompiledProject, CompiledTest, Following, Kept
 from orchestration.lib.differences import ANEW, ROWS, SAME, Differences, State, rows_of_either
 from orchestration.lib.publishing import MartChange
-from orchestration.lib.warehouse import drop_relation, quoted
+from orchestration.lib.warehouse import drop_relation, quoted, transaction
 
 #: Schemas of models; all others are written by something else.
 LAYERS = ("staging", "intermediate", "features", "marts")
@@ -94,6 +94,8 @@ def build(
             if result.status == FAILED:
                 broken.update(test.models)
             yield result
+    if differences is not None:
+        differences.keep()
 
 
 def last_read(models: Sequence[CompiledModel], tests: Sequence[CompiledTest]) -> dict[str, list[CompiledTest]]:
@@ -126,17 +128,14 @@ def rolled_back(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
 def _build_model(con: duckdb.DuckDBPyConnection, model: CompiledModel, differences: Differences | None) -> BuildResult:
     started = time.perf_counter()
     con.execute(f"set disabled_optimizers = '{'build_side_probe_side' if model.joins_as_written else ''}'")
-    con.execute("begin")
     try:
         if differences is None or differences.keeps_nothing:
-            _make_anew(con, model, model.sql)
+            with transaction(con):
+                _make_anew(con, model, model.sql)
         else:
-            _renew(con, model, differences)
-        con.execute("commit")
+            with differences.undone_with(), transaction(con):
+                _renew(con, model, differences)
     except duckdb.Error as error:
-        con.execute("rollback")
-        if differences is not None:
-            differences.read()
         return BuildResult("model", model.name, model.name, FAILED, str(error), seconds=time.perf_counter() - started)
     return BuildResult("model", model.name, model.name, GOOD, seconds=time.perf_counter() - started)
 

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import duckdb
 
@@ -24,8 +25,13 @@ def open_warehouse(workspace: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
     It keeps at most two fifths of the machine's memory, instead of DuckDB's four fifths, and writes the rest to disk: dashboards and
     a fit run beside it, and what DuckDB needs beyond its limit came to 1.5 GiB at a hundred million touchpoints.
     """
+    if workspace.warehouse in _staying_open and _staying_open[workspace.warehouse] is None:
+        _staying_open[workspace.warehouse] = duckdb.connect(str(workspace.warehouse))
     connection = duckdb.connect(str(workspace.warehouse))
     try:
+        # The file may have been open already, as a step before has left it.
+        for name in ("memory_limit", "preserve_insertion_order", "disabled_optimizers"):
+            connection.execute(f"reset {name}")
         connection.execute("set TimeZone = 'UTC'")
         # DuckDB would draw its bars between the lines that a command says.
         connection.execute("set enable_progress_bar = false")
@@ -36,6 +42,36 @@ def open_warehouse(workspace: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
     finally:
         connection.close()
+
+
+#: Warehouse -> what keeps it open between two `open_warehouse`, once the first has come.
+_staying_open: dict[Path, duckdb.DuckDBPyConnection | None] = {}
+
+
+@contextmanager
+def warehouse_stays_open(workspace: Workspace) -> Iterator[None]:
+    """Inside, the file is opened by the first `open_warehouse` and closed at the end, and not by each.
+
+    A refresh has ten steps. To read the catalogue of three hundred tables and to write the log into the file for each took 2 s.
+    """
+    if workspace.warehouse in _staying_open:
+        yield
+        return
+    _staying_open[workspace.warehouse] = None
+    try:
+        yield
+    finally:
+        if (connection := _staying_open.pop(workspace.warehouse)) is not None:
+            connection.close()
+
+
+def remove_warehouse(workspace: Workspace) -> None:
+    """Delete the warehouse: a cache, which the landing zone fills again."""
+    if (connection := _staying_open.get(workspace.warehouse)) is not None:
+        connection.close()
+        _staying_open[workspace.warehouse] = None
+    for path in (workspace.warehouse, workspace.warehouse.with_suffix(".duckdb.wal")):
+        path.unlink(missing_ok=True)
 
 
 def _share_of_memory(con: duckdb.DuckDBPyConnection) -> str:

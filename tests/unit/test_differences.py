@@ -322,7 +322,9 @@ def test_book__of_another_form_is_begun_again() -> None:
         con.execute("create schema increment; create table increment.plan (seen_until timestamp)")
         open_book(con)
         assert con.execute("select count(*) from increment.plan where is_known").fetchall() == [(0,)]
-        Differences(con, is_known=True, step=FEATURES).set("a", SAME)
+        first = Differences(con, is_known=True, step=FEATURES)
+        first.set("a", SAME)
+        first.keep()
         open_book(con)
         assert Differences(con, is_known=True, step=FEATURES).of("a") == SAME, "one of this form is kept"
 

@@ -20,7 +20,7 @@ from orchestration.lib.scorecard_settings import settings_of
 from orchestration.lib.segments import prepare_segments, segment_catalogue
 from orchestration.lib.settings_tables import write_settings
 from orchestration.lib.sources import read_sources
-from orchestration.lib.warehouse import open_warehouse
+from orchestration.lib.warehouse import open_warehouse, remove_warehouse
 from orchestration.lib.workspace import SOURCE_CONTRACTS, Workspace
 
 OWNERS = ["team:data-engineering"]
@@ -166,12 +166,6 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
         )
 
     return [raw_tables, scoring_settings]
-
-
-def remove_warehouse(workspace: Workspace) -> None:
-    """Delete the warehouse: a cache, which the landing zone fills again."""
-    for path in (workspace.warehouse, workspace.warehouse.with_suffix(".duckdb.wal")):
-        path.unlink(missing_ok=True)
 
 
 def source_contracts() -> dict[str, Contract]:
