@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -66,18 +67,43 @@ def refresh() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Company:
-    """The demo company, landed, fitted, scored and published by the jobs that production runs."""
-    from orchestration.cli.demo import land_company
+    """The demo company, landed, fitted, scored and published by the jobs that production runs.
+
+    Of the processes that run tests the first to come here makes it, and each has a copy of its own: a warehouse has one writer.
+    """
     from orchestration.lib.demo_company import TRUTH_FILE
+
+    own = tmp_path_factory.getbasetemp()
+    shared = Workspace((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "demo_of_all" / "workspace")
+    made = shared.home.parent / "made"
+    shared.home.parent.mkdir(exist_ok=True)
+    with (shared.home.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            _make_demo(shared)
+            made.touch()
+    workspace = Workspace(own / "demo" / "workspace")
+    shutil.copytree(shared.home, workspace.home, symlinks=True)
+    return Company(workspace, DEMO_END.isoformat(), json.loads((workspace.home / TRUTH_FILE).read_text()))
+
+
+def _make_demo(workspace: Workspace) -> None:
+    from orchestration.cli.demo import land_company
     from orchestration.lib.job_runner import run_job
 
-    workspace = Workspace(tmp_path_factory.mktemp("demo") / "workspace")
     land_company(workspace, accounts=DEMO_ACCOUNTS, events=None, months=24, seed=7, until=DEMO_END, quiet=True)
     outcome = run_job(
         workspace, "scoring_forecast", config={"scoring_settings": {"as_of": DEMO_END.isoformat()}}, quiet=True
     )
     assert outcome.success, outcome.errors
-    return Company(workspace, DEMO_END.isoformat(), json.loads((workspace.home / TRUTH_FILE).read_text()))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In each folder, after the first file that wants the demo company come those that do not: they need not wait until it is made."""
+    files = dict.fromkeys(item.path for item in items)
+    of_demo = [path for path in files if any("demo" in getattr(i, "fixturenames", ()) for i in items if i.path == path)]
+    later = set(of_demo[1:])
+    items.sort(key=lambda item: (item.nodeid.split("/")[1:2], item.path in later))
 
 
 @pytest.fixture(scope="session")

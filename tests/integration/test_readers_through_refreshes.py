@@ -45,7 +45,7 @@ while not stop.exists():
         wrong.append([version, str(as_of), str(moments), differing])
     seen.add(version)
     reads += 1
-    time.sleep(0.1)
+    time.sleep(0.25)
 print(json.dumps({"seen": sorted(seen), "wrong": wrong, "reads": reads}), flush=True)
 """
 

@@ -21,7 +21,7 @@ from orchestration.lib.segments import prepare_segments, segment_catalogue
 from orchestration.lib.settings_tables import write_settings
 from orchestration.lib.sources import read_sources
 from orchestration.lib.warehouse import open_warehouse, remove_warehouse
-from orchestration.lib.workspace import SOURCE_CONTRACTS, Workspace
+from orchestration.lib.workspace import SOURCE_CONTRACTS
 
 OWNERS = ["team:data-engineering"]
 CONTRACT_CHECK = "contract"
