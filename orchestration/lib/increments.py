@@ -143,10 +143,11 @@ def snapshot_before(con: duckdb.DuckDBPyConnection) -> int | None:
 
 
 def note_published(con: duckdb.DuckDBPyConnection, version: int) -> None:
-    """Enter into the book which snapshot says what the marts now do."""
+    """Enter into the book which snapshot says what the marts now do. Nobody asks any more what differed: it is not kept on disk."""
     with transaction(con):
         con.execute("delete from increment.published")
         con.execute("insert into increment.published values (?, 0)", [version])
+        forget(con)
 
 
 def _sources(models: Iterable[CompiledModel]) -> set[tuple[str, str]]:

@@ -12,7 +12,14 @@ import duckdb
 import pytest
 
 from orchestration.lib.errors import UserError
-from orchestration.lib.warehouse import is_writer_active, open_warehouse, writer_lock
+from orchestration.lib.warehouse import (
+    has_large_gaps,
+    is_writer_active,
+    open_warehouse,
+    remove_warehouse,
+    warehouse_stays_open,
+    writer_lock,
+)
 from orchestration.lib.workspace import PROJECT_ROOT, Workspace
 
 HOLDER = """
@@ -59,6 +66,56 @@ def test_warehouse__is_closed_when_the_work_fails(workspace: Workspace) -> None:
         con.execute("from nothing")
     with pytest.raises(duckdb.ConnectionException):
         con.execute("select 1")
+
+
+def test_warehouse__that_stays_open_is_one_until_the_end_and_each_step_begins_as_if_alone(workspace: Workspace) -> None:
+    workspace.home.mkdir()
+    limit = "select current_setting('memory_limit')"
+    with open_warehouse(workspace) as con:
+        alone = con.execute(limit).fetchall()
+    with warehouse_stays_open(workspace):
+        with open_warehouse(workspace) as con:
+            con.execute("create table t as select 1 as a; create temp table own as select 1 as a")
+            con.execute("set preserve_insertion_order = false")
+            con.execute("set disabled_optimizers = 'build_side_probe_side'")
+        assert workspace.warehouse.with_suffix(".duckdb.wal").exists(), "the log is written into the file at the end"
+        with open_warehouse(workspace) as con:
+            assert con.execute(limit).fetchall() == alone
+            assert con.execute(
+                "select current_setting('preserve_insertion_order'), current_setting('disabled_optimizers')"
+            ).fetchall() == [(True, "")]
+            assert con.execute("select table_name from duckdb_tables()").fetchall() == [("t",)]
+    assert not workspace.warehouse.with_suffix(".duckdb.wal").exists()
+    with duckdb.connect(str(workspace.warehouse), read_only=True) as con:
+        assert con.execute("from t").fetchall() == [(1,)]
+
+
+def test_warehouse__that_stays_open_can_be_deleted_and_begun_again(workspace: Workspace) -> None:
+    workspace.home.mkdir()
+    with warehouse_stays_open(workspace):
+        with open_warehouse(workspace) as con:
+            con.execute("create table t as select 1 as a")
+        remove_warehouse(workspace)
+        with open_warehouse(workspace) as con:
+            assert con.execute("select table_name from duckdb_tables()").fetchall() == []
+            con.execute("create table u as select 2 as a")
+    with duckdb.connect(str(workspace.warehouse), read_only=True) as con:
+        assert con.execute("from u").fetchall() == [(2,)]
+
+
+def test_gaps__are_closed_when_there_are_many(workspace: Workspace) -> None:
+    workspace.home.mkdir()
+    sizes = "select estimated_size from duckdb_tables() where table_name = 't'"
+    with warehouse_stays_open(workspace), open_warehouse(workspace) as con:
+        con.execute("create table t as select range as a from range(1_000_000)")
+    for seventh in range(3):
+        with warehouse_stays_open(workspace), open_warehouse(workspace) as con:
+            con.execute(f"delete from t where a % 7 = {seventh}")
+            assert has_large_gaps(con) == (seventh == 2)
+        with duckdb.connect(str(workspace.warehouse), read_only=True) as con:
+            assert (con.execute(sizes).fetchall()[0][0] < 1_000_000) == (seventh == 2)
+            assert not has_large_gaps(con)
+            assert con.execute("select count(*) from t where a % 7 > ?", [seventh]).fetchall()[0][0] > 500_000
 
 
 def test_lock__is_held_by_one_and_free_afterwards(workspace: Workspace) -> None:
