@@ -14,7 +14,7 @@ from typing import Any
 
 # Before numpy is loaded: several test processes with several threads each wait for one another. One test of the
 # calibration took 18 s with two threads and 3 s with one.
-for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "SCORING_THREADS"):
     os.environ.setdefault(_threads, "1")
 
 import pytest  # noqa: E402

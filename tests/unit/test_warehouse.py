@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -88,6 +89,18 @@ def test_warehouse__that_stays_open_is_one_until_the_end_and_each_step_begins_as
     assert not workspace.warehouse.with_suffix(".duckdb.wal").exists()
     with duckdb.connect(str(workspace.warehouse), read_only=True) as con:
         assert con.execute("from t").fetchall() == [(1,)]
+
+
+def test_warehouse__takes_as_many_threads_as_it_is_told(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.home.mkdir()
+    for told, taken in (("3", 3), ("1", 1), ("", len(os.sched_getaffinity(0)))):
+        monkeypatch.setenv("SCORING_THREADS", told)
+        with open_warehouse(workspace) as con:
+            assert con.execute("select current_setting('threads')").fetchall() == [(taken,)]
+    for wrong in ("0", "-1", "many", "1.5"):
+        monkeypatch.setenv("SCORING_THREADS", wrong)
+        with pytest.raises(UserError, match=f"SCORING_THREADS must be a whole number above 0, got '{wrong}'"):
+            open_warehouse(workspace).__enter__()
 
 
 def test_warehouse__that_stays_open_can_be_deleted_and_begun_again(workspace: Workspace) -> None:
