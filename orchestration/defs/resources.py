@@ -20,7 +20,7 @@ class ScoringWorkspace(dg.ConfigurableResource):
 
 class WriterLock(dg.ConfigurableResource):
     """Held for the whole run of a job: a schedule, a second daemon and a person at the command line never write at
-    once."""
+    once. As long as it is held, the warehouse stays open."""
 
     home: str
     wait_seconds: float = 0

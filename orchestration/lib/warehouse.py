@@ -31,9 +31,7 @@ def open_warehouse(workspace: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
     UserError
         `SCORING_THREADS` is no whole number above 0.
     """
-    threads = os.environ.get("SCORING_THREADS", "")
-    if threads and (not threads.isdecimal() or int(threads) < 1):
-        raise UserError(f"SCORING_THREADS must be a whole number above 0, got {threads!r}")
+    threads = _threads()
     if workspace.warehouse in _staying_open and _staying_open[workspace.warehouse] is None:
         first = _staying_open[workspace.warehouse] = duckdb.connect(str(workspace.warehouse))
         first.execute("set max_vacuum_tasks = 0")
@@ -68,6 +66,8 @@ def warehouse_stays_open(workspace: Workspace) -> Iterator[None]:
     Rows that went away leave gaps. By default DuckDB writes every table with gaps together again whenever it writes the log into the
     file, which was a seventh of the processor time of a tick at 10 million touchpoints. Here that waits until a table has many.
     """
+    # A run that could not open it ends before it has deleted or landed anything.
+    _threads()
     if workspace.warehouse in _staying_open:
         yield
         return
@@ -103,6 +103,14 @@ def remove_warehouse(workspace: Workspace) -> None:
         _staying_open[workspace.warehouse] = None
     for path in (workspace.warehouse, workspace.warehouse.with_suffix(".duckdb.wal")):
         path.unlink(missing_ok=True)
+
+
+def _threads() -> str:
+    """How many threads the environment asks for, "" where it does not say."""
+    told = os.environ.get("SCORING_THREADS", "")
+    if told and (not told.isdecimal() or int(told) < 1):
+        raise UserError(f"SCORING_THREADS must be a whole number above 0, got {told!r}")
+    return told
 
 
 def _share_of_memory(con: duckdb.DuckDBPyConnection) -> str:

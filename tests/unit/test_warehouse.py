@@ -101,6 +101,8 @@ def test_warehouse__takes_as_many_threads_as_it_is_told(workspace: Workspace, mo
         monkeypatch.setenv("SCORING_THREADS", wrong)
         with pytest.raises(UserError, match=f"SCORING_THREADS must be a whole number above 0, got '{wrong}'"):
             open_warehouse(workspace).__enter__()
+        with pytest.raises(UserError, match="SCORING_THREADS"):
+            warehouse_stays_open(workspace).__enter__()
 
 
 def test_warehouse__that_stays_open_can_be_deleted_and_begun_again(workspace: Workspace) -> None:
