@@ -1,4 +1,4 @@
-"""Reads one landed file, CSV, JSON Lines or Parquet, as Arrow tables of source columns with row numbers.
+"""Reads one landed file, CSV, JSON Lines or Parquet, in parts: source columns with row numbers, as Arrow tables or as queries.
 
 Only the reading: nothing is mapped, cast or judged here (that is `ingest_casting` and `validation`), except
 what cannot be read at all: a broken line becomes a `Reject`, a broken file an `UnreadableFileError`.
@@ -36,9 +36,11 @@ TYPES_BY_SUFFIX = {
 DELIMITERS = ",;\t|"
 BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 COPY_BLOCK = 1 << 20
-# Rows per table given out: 500,000 of a usual width take 100-300 MB with everything that is made of them.
+# Rows per part given out: 500,000 of a usual width take 100-300 MB with everything that is made of them.
 CHUNK_CELLS = 10_000_000
 CHUNK_ROWS = 500_000
+# A part that DuckDB reads itself exists once and not also as an Arrow table, and the file's row groups are read two at a time.
+QUERIED_CHUNKS = 2
 # A control character never stands raw in JSON, so the CSV reader gives whole lines back.
 LINE_OPTIONS = (
     "columns={'line': 'VARCHAR'}, auto_detect=false, header=false, delim='\x01', quote='', escape='', "
@@ -52,6 +54,8 @@ OUR_FAULTS = (
     duckdb.BinderException,
     duckdb.CatalogException,
     duckdb.InternalException,
+    # Nor is a machine that has no more memory.
+    duckdb.OutOfMemoryException,
 )
 
 
@@ -87,7 +91,9 @@ class OpenedFile:
         Data rows, the rejected ones included.
     rejects : list of Reject
     query : str
-        Selects the source columns as s0, s1, ... in the order of the file; see `chunks`.
+        Selects the source columns as s0, s1, ... in the order of the file; see `parts`.
+    number : str
+        SQL of the row's number, from 0, among the columns that `query` reads; "" where the file has none and rows are counted.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -95,7 +101,7 @@ class OpenedFile:
     row_count: int
     rejects: list[Reject]
     query: str
-    is_numbered: bool = False
+    number: str = ""
     header_rows: int = 0
     skipped_rows: frozenset[int] = field(default_factory=frozenset)
 
@@ -106,21 +112,32 @@ class OpenedFile:
             return "rows"
         return "header_only" if self.columns else "empty"
 
-    def chunks(self) -> Iterator[pa.Table]:
-        """Tables with `_row` (int64, from 1) and the source columns s0, s1, ...; rejected rows are not among
-        them.
+    def parts(self) -> Iterator[pa.Table | str]:
+        """Parts of the file with `_row` (int64, from 1) and the source columns s0, s1, ...; rejected rows are not among them.
+
+        A part is an Arrow table, or a query where DuckDB reads the file without us: a numbered row is found again. Such a query
+        raises `duckdb.Error` when it is run and the file is broken there, see `reading_error`; that its rows are as many as
+        `row_count` says is for the caller to check.
 
         Raises
         ------
         UnreadableFileError
             Also in the middle of a file; what was given out before must then be forgotten.
         """
-        import numpy as np
-        import pyarrow as pa
-
         if self.row_count == len(self.rejects):
             return
         limit = max(20_000, min(CHUNK_ROWS, CHUNK_CELLS // max(1, len(self.columns))))
+        if not self.number:
+            yield from self._counted_parts(limit)
+            return
+        limit *= QUERIED_CHUNKS
+        for begin in range(0, self.row_count, limit):
+            yield f"{self.query} where {self.number} >= {begin} and {self.number} < {begin + limit}"
+
+    def _counted_parts(self, limit: int) -> Iterator[pa.Table]:
+        import numpy as np
+        import pyarrow as pa
+
         # The k-th good row (from 1) has as its number k plus the rejected rows before it.
         gaps = np.array(sorted(self.skipped_rows), dtype=np.int64)
         gaps = gaps - np.arange(len(gaps))
@@ -137,14 +154,12 @@ class OpenedFile:
                     table = table.slice(dropped)
                 if not table.num_rows:
                     continue
-                if not self.is_numbered:
-                    position = np.arange(good + 1, good + table.num_rows + 1, dtype=np.int64)
-                    number = position + np.searchsorted(gaps, position, side="right")
-                    table = table.add_column(0, "_row", pa.array(number))
+                position = np.arange(good + 1, good + table.num_rows + 1, dtype=np.int64)
+                number = position + np.searchsorted(gaps, position, side="right")
                 good += table.num_rows
-                yield table
+                yield table.add_column(0, "_row", pa.array(number))
         except duckdb.Error as error:
-            raise UnreadableFileError(_reason(error)) from error
+            raise reading_error(error) from error
         if good != self.row_count - len(self.rejects):
             raise UnreadableFileError(f"{good} rows were read where {self.row_count - len(self.rejects)} were counted")
 
@@ -187,17 +202,18 @@ def open_file(connection: duckdb.DuckDBPyConnection, path: Path, name: str, fmt:
         if _is_blank(plain):
             return OpenedFile(connection, [], 0, [], "")
         return _open_jsonl(connection, plain) if kind == "jsonl" else _open_csv(connection, plain, name, fmt)
-    except OUR_FAULTS:
-        raise
     except duckdb.Error as error:
-        raise UnreadableFileError(_reason(error)) from error
+        raise reading_error(error) from error
     except OSError as error:
         raise UnreadableFileError(str(error)) from error
 
 
-def _reason(error: duckdb.Error) -> str:
+def reading_error(error: duckdb.Error) -> Exception:
+    """What an error of DuckDB means that came while a file was read: the file's fault, or the error itself where it is ours."""
+    if isinstance(error, OUR_FAULTS):
+        return error
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return UnreadableFileError(lines[0] if lines else type(error).__name__)
 
 
 def _suffixes(name: str) -> tuple[str, str]:
@@ -485,5 +501,5 @@ def _open_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> OpenedFi
         int(rows[0] or 0),
         [],
         f"select file_row_number + 1 as _row, {selected} from {reader}",
-        is_numbered=True,
+        number="file_row_number",
     )

@@ -23,7 +23,7 @@ import duckdb
 
 from orchestration.lib.contracts import Contract
 from orchestration.lib.ingest_casting import CastPlan, plan_casts, sql_name, sql_text
-from orchestration.lib.ingest_reading import OpenedFile, UnreadableFileError, open_file
+from orchestration.lib.ingest_reading import OpenedFile, UnreadableFileError, open_file, reading_error
 from orchestration.lib.landing import LandedFile, Notice, landed_files
 from orchestration.lib.sources import TableSource, resolve_header
 from orchestration.lib.validation import RuleChecker, RuleError
@@ -395,7 +395,6 @@ class _FileLoad:
         if opened.status == "header_only":
             return _Outcome("header_only", "the file has a header and no rows")
 
-        self.begin()
         for reject in opened.rejects:
             self.tally.bad_rows += 1
             self.tally.add(reject.rule, "", reject.record)
@@ -403,12 +402,12 @@ class _FileLoad:
         outcome = _Outcome("loaded", rows_in=opened.row_count)
         refused = self.refusal(opened.row_count)
         done = len(opened.rejects)
-        for chunk in opened.chunks() if not refused else ():
-            loaded, bad = self.load_chunk(chunk, plan, opened)
+        for part in opened.parts() if not refused else ():
+            rows, loaded, bad = self.load_part(part, plan, opened)
             outcome.loaded += loaded
-            outcome.already_there += chunk.num_rows - bad - loaded
+            outcome.already_there += rows - bad - loaded
             self.tally.bad_rows += bad
-            done += chunk.num_rows
+            done += rows
             refused = self.refusal(opened.row_count)
             if refused:
                 break
@@ -417,6 +416,8 @@ class _FileLoad:
                 self.loader.progress(f"{contract.name}: {name}: {done:,} of {opened.row_count:,} rows")
         if refused:
             return self.refuse(opened.row_count, refused)
+        if done != opened.row_count:
+            raise UnreadableFileError(f"{done:,} rows were read where {opened.row_count:,} were counted")
         outcome.quarantined = self.tally.bad_rows
         if outcome.quarantined:
             outcome.message = f"{outcome.quarantined:,} rows quarantined; most: {self.tally.worst()}"
@@ -435,17 +436,25 @@ class _FileLoad:
             f"most: {self.tally.worst()}"
         )
 
-    def load_chunk(self, chunk: pa.Table, plan: CastPlan, opened: OpenedFile) -> tuple[int, int]:
-        """Load some rows of the file inside the open transaction. Returns (rows loaded, bad rows)."""
+    def load_part(self, part: pa.Table | str, plan: CastPlan, opened: OpenedFile) -> tuple[int, int, int]:
+        """Load some rows of the file inside its transaction. Returns (rows, rows loaded, bad rows)."""
         con = self.con
-        con.register("source_rows", chunk)
+        if isinstance(part, str):
+            con.execute(f"create or replace temp view source_rows as {part}")
+        else:
+            con.register("source_rows", part)
         try:
             self.cast(plan)
-            bad = self.find_bad_rows(plan, opened)
-            self.find_new_rows()
-            return self.insert(plan), bad
-        finally:
-            con.unregister("source_rows")
+        except duckdb.Error as error:
+            raise reading_error(error) from error
+        # Not before the first part is there: what a transaction has written itself DuckDB reads with one thread, and nearly
+        # all files are one part.
+        self.begin()
+        counted = con.execute("select count(*) from typed").fetchone()
+        assert counted is not None
+        bad = self.find_bad_rows(plan, opened)
+        self.find_new_rows()
+        return counted[0], self.insert(plan), bad
 
     def cast(self, plan: CastPlan) -> None:
         """Make the temporary table `typed`: contract columns, hashes, and `_fails` for a cast that failed."""
@@ -723,6 +732,8 @@ class _FileLoad:
             with suppress(duckdb.Error):
                 self.con.execute("rollback")
             self.is_open = False
+        with suppress(duckdb.Error):
+            self.con.execute("drop view if exists temp.source_rows")
         for table in ("typed", "bad_rows", "combinations", "good", "known_ids", "known_keys", "new_rows"):
             with suppress(duckdb.Error):
                 self.con.execute(f"drop table if exists temp.{table}")

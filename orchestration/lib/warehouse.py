@@ -32,6 +32,8 @@ def open_warehouse(workspace: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
         `SCORING_THREADS` is no whole number above 0.
     """
     threads = _threads()
+    if not workspace.warehouse.exists():
+        _create(workspace.warehouse)
     if workspace.warehouse in _staying_open and _staying_open[workspace.warehouse] is None:
         first = _staying_open[workspace.warehouse] = duckdb.connect(str(workspace.warehouse))
         first.execute("set max_vacuum_tasks = 0")
@@ -51,6 +53,17 @@ def open_warehouse(workspace: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
     finally:
         connection.close()
+
+
+def _create(path: Path) -> None:
+    """An empty file in the newest format of this DuckDB, which it keeps. Only we read it, and whoever cannot may delete it.
+
+    The format that older ones read too takes twice the processor to write, for want of its compression of text: 3.8 million web
+    events 13.7 s, and 7.5 s in this one.
+    """
+    with duckdb.connect() as con:
+        con.execute(f"attach {quoted(str(path))} as warehouse (storage_version 'latest')")
+        con.execute("detach warehouse")
 
 
 #: Warehouse -> what keeps it open between two `open_warehouse`, once the first has come.

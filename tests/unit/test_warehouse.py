@@ -39,6 +39,28 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "workspace")
 
 
+def test_warehouse__has_the_newest_format_of_its_duckdb_and_an_older_file_is_taken_as_it_is(
+    workspace: Workspace,
+) -> None:
+    workspace.home.mkdir()
+    with duckdb.connect() as con:
+        con.execute(f"attach '{workspace.home / 'newest.duckdb'}' as newest (storage_version 'latest')")
+        [(newest,)] = con.execute(
+            "select tags['storage_version'] from duckdb_databases() where database_name = 'newest'"
+        ).fetchall()
+    formats = "select tags['storage_version'] from duckdb_databases() where database_name = 'warehouse'"
+    with open_warehouse(workspace) as con:
+        assert con.execute(formats).fetchall() == [(newest,)]
+
+    remove_warehouse(workspace)
+    with duckdb.connect(str(workspace.warehouse)) as con:
+        con.execute("create table t as select 1 as a")
+        older = con.execute(formats).fetchall()
+    with open_warehouse(workspace) as con:
+        assert con.execute(formats).fetchall() == older != [(newest,)]
+        assert con.execute("from t").fetchall() == [(1,)]
+
+
 def hold(workspace: Workspace, seconds: float) -> subprocess.Popen[str]:
     """Another process that holds the lock."""
     process = subprocess.Popen(
