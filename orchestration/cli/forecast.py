@@ -71,17 +71,20 @@ def show_forecast(out: Console, con: duckdb.DuckDBPyConnection, by: str = "all",
     named = [] if by == "all" else [by]
     # What nobody said of any period takes no room.
     shown = {title: name for title, name in _PEOPLE.items() if any(row[name] is not None for row in found)}
-    result = screens.table(
-        f"Won by the end of the period, forecast as of {newest['forecast_as_of_at']:%Y-%m-%d}",
-        "period", *named, ">target", ">won so far", ">missing", ">P10", ">median", ">P90",
-        ">run rate", ">stage-weighted", ">commit", ">best case", *(f">{title}" for title in shown),
-    )  # fmt: skip
+    lines = []
     for row in found:
         who = [escape(row["label_name"])] if named else []
-        result.add_row(
-            row["period_label"], *who, *(screens.money(row[name]) for name in (*_MODEL, *shown.values())),
-        )  # fmt: skip
-    out.print(result)
+        lines.append([row["period_label"], *who, *(screens.money(row[name]) for name in (*_MODEL, *shown.values()))])
+    own = ">target", ">won so far", ">missing", ">P10", ">median", ">P90"
+    others = ">run rate", ">stage-weighted", ">commit", ">best case", *(f">{title}" for title in shown)
+    screens.print_table(
+        out,
+        f"Won by the end of the period, forecast as of {newest['forecast_as_of_at']:%Y-%m-%d}",
+        ["period", *named],
+        [*own, *others],
+        lines,
+        beside=len(own),
+    )
     for row in found:
         if row["override_amount"] is not None:
             until = f" until {row['override_expires_at']:%Y-%m-%d %H:%M}" if row["override_expires_at"] else ""

@@ -9,6 +9,7 @@ import duckdb
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from orchestration.lib.condition_files import Refusal
@@ -45,6 +46,34 @@ def table(title: str, *columns: str) -> Table:
     for column in columns:
         result.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
     return result
+
+
+def print_table(
+    out: Console, title: str, keys: Sequence[str], columns: Sequence[str], lines: Sequence[Sequence[str]], beside: int
+) -> None:
+    """Print a table; where the screen is too narrow for its numbers, its columns from `beside` on stand in a second one below.
+
+    Parameters
+    ----------
+    keys, columns : the columns that say what a line is about, and the others; those that start with > are right-aligned
+    lines : cells of all columns
+    beside : number of the first column (not counting `keys`) that may stand in the second table
+    """
+    count = len(keys)
+
+    def of(name: str, first: int, last: int) -> Table:
+        result = table(name, *keys, *columns[first:last])
+        for line in lines:
+            result.add_row(*line[:count], *line[count + first : count + last])
+        return result
+
+    whole = of(title, 0, len(columns))
+    # Numbers would be folded in the middle.
+    if Measurement.get(out, out.options.update(width=10_000), whole).minimum <= out.width:
+        out.print(whole)
+        return
+    out.print(of(title, 0, beside))
+    out.print(of("Beside it", beside, len(columns)))
 
 
 def show_top_accounts(out: Console, con: duckdb.DuckDBPyConnection, limit: int) -> None:
