@@ -18,7 +18,7 @@ from pathlib import Path
 import duckdb
 
 from orchestration.lib.documents import sync_directory
-from orchestration.lib.warehouse import quoted
+from orchestration.lib.warehouse import quoted, tables_with_gaps
 from orchestration.lib.workspace import Workspace
 
 #: Read by every DuckDB from 1.0.0 on.
@@ -186,12 +186,11 @@ def _write(
             for name in tables
             if changes is None or name not in published or (name in changes and not changes[name].key)
         ]
-        for name in anew:
-            order = _reading_order(con, name)
-            con.execute(f'create or replace table publication.marts."{name}" as select * from marts."{name}"{order}')
-        _copy_comments(con, anew)
+        _write_anew(con, anew)
         for name in sorted({*tables} & {*(changes or ())} - {*anew}):
             _replace_rows(con, name, (changes or {})[name])
+        # What a table lost stays in the file that the next snapshot is a copy of: a day of refreshes would make it many times as large.
+        _write_anew(con, [name for _, name in tables_with_gaps(con, "'publication'")])
         counts: dict[str, int] = {
             name: con.execute(f'select count(*) from marts."{name}"').fetchall()[0][0] for name in tables
         }
@@ -205,6 +204,13 @@ def _write(
     finally:
         con.execute("detach publication")
     return counts
+
+
+def _write_anew(con: duckdb.DuckDBPyConnection, tables: Collection[str]) -> None:
+    for name in tables:
+        order = _reading_order(con, name)
+        con.execute(f'create or replace table publication.marts."{name}" as select * from marts."{name}"{order}')
+    _copy_comments(con, tables)
 
 
 def _replace_rows(con: duckdb.DuckDBPyConnection, name: str, change: MartChange) -> None:

@@ -97,16 +97,29 @@ def warehouse_stays_open(workspace: Workspace) -> Iterator[None]:
 
 
 def has_large_gaps(con: duckdb.DuckDBPyConnection) -> bool:
-    """Whether a table has half as many rows that went away as rows that are there. Tables within one piece of rows do not count."""
+    """Whether a table of the warehouse has half as many rows that went away as rows that are there."""
+    return bool(tables_with_gaps(con, "current_database()"))
+
+
+def tables_with_gaps(con: duckdb.DuckDBPyConnection, database: str) -> list[tuple[str, str]]:
+    """Schema and name of the tables with half as many rows that went away as rows that are there.
+
+    Tables within one of DuckDB's pieces of 122,880 rows do not count: it closes their gaps whenever it writes them.
+
+    Parameters
+    ----------
+    database : SQL of its name
+    """
     tables = con.execute(
-        "select schema_name, table_name, estimated_size from duckdb_tables() "
-        "where database_name = current_database() and not temporary and estimated_size > 122880"
+        "select database_name, schema_name, table_name, estimated_size from duckdb_tables() "
+        f"where database_name = {database} and not temporary and estimated_size > 122880"
     ).fetchall()
     # The size is that of all rows that were ever written and are not yet put together.
-    return any(
-        size > 1.5 * con.execute(f'select count(*) from "{schema}"."{table}"').fetchall()[0][0]
-        for schema, table, size in tables
-    )
+    return [
+        (schema, table)
+        for name, schema, table, size in tables
+        if size > 1.5 * con.execute(f'select count(*) from "{name}"."{schema}"."{table}"').fetchall()[0][0]
+    ]
 
 
 def remove_warehouse(workspace: Workspace) -> None:

@@ -174,6 +174,37 @@ def test_publish__by_difference_says_what_the_warehouse_says(workspace: Workspac
     assert current_version(workspace) == 2
 
 
+def test_publish__by_difference_many_times_does_not_pile_up_what_went_away(workspace: Workspace) -> None:
+    rows = 300_000
+    size = "select estimated_size from duckdb_tables() where table_name = 'many'"
+    with duckdb.connect(str(workspace.warehouse)) as con:
+        # As a run has it: DuckDB itself closes no gap.
+        con.execute("set max_vacuum_tasks = 0")
+        con.execute("create schema if not exists marts")
+        con.execute("create schema if not exists increment")
+        con.execute(
+            f"create or replace table marts.many as select i as account_id, hash(i) as h from range({rows}) as n(i)"
+        )
+        con.execute("comment on column marts.many.h is 'told'")
+        publish(con, workspace, as_of_at=AS_OF, keep=2)
+        sizes = []
+        for since in range(1, 9):
+            con.execute(f"update marts.many set h = hash(h) where account_id % 5 = {since % 5}")
+            con.execute(
+                f"create or replace table increment.many as select i as account_id from range({since % 5}, {rows}, 5) as n(i)"
+            )
+            changes = {"many": MartChange("account_id", "increment.many")}
+            publish(con, workspace, as_of_at=AS_OF, keep=2, changes=changes, since=since)
+            with open_marts(workspace) as published:
+                sizes.append(published.execute(size).fetchall()[0][0] / rows)
+        in_warehouse = con.execute("from marts.many order by all").fetchall()
+    with open_marts(workspace) as con:
+        assert con.execute("from many order by all").fetchall() == in_warehouse
+        assert ("told",) in con.execute("select comment from duckdb_columns() where table_name = 'many'").fetchall()
+    assert max(sizes) <= 1.5
+    assert sizes.count(1) > 1, "it was written anew, and more than once"
+
+
 def test_publish__overwrites_what_changes_in_every_row(workspace: Workspace) -> None:
     refresh(workspace)
     with duckdb.connect(str(workspace.warehouse)) as con:
