@@ -124,12 +124,21 @@ class CompiledModel:
 
 @dataclass(frozen=True)
 class CompiledTest:
-    """One data test: its query returns the rows that break it."""
+    """One data test: its query returns the rows that break it.
+
+    Attributes
+    ----------
+    rows_by : column of each table that it reads; the rows of one value keep the test or break it whatever the others are. "" = it is
+        about tables as a whole
+    sources : (source, table) that it reads beside models
+    """
 
     name: str
     sql: str
     only_warns: bool
     models: tuple[str, ...]
+    rows_by: str = ""
+    sources: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -214,8 +223,13 @@ class CompiledProject:
         document = json.loads(path.read_text(encoding="utf-8"))
         return cls(
             {model["name"]: _model(model) for model in document["models"]},
-            [CompiledTest(**{**test, "models": tuple(test["models"])}) for test in document["tests"]],
+            [_test(test) for test in document["tests"]],
         )
+
+
+def _test(document: dict[str, Any]) -> CompiledTest:
+    sources = tuple((source, table) for source, table in document["sources"])
+    return CompiledTest(**{**document, "models": tuple(document["models"]), "sources": sources})
 
 
 def _upstream(graph: Mapping[str, set[str]], name: str) -> set[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -96,12 +97,15 @@ def _compile() -> CompiledProject:
         for node in nodes
         if node.resource_type == "model"
     ]
+    keys = {model.name: model.following.rows_by for model in models}
     tests = [
         CompiledTest(
             name=node.name,
             sql=node.compiled_code,
             only_warns=node.config.severity.lower() == "warn",
             models=tuple(sorted({names[key] for key in node.depends_on.nodes if key in names})),
+            rows_by=_tested_by(node, {key: keys[name] for key, name in names.items()}),
+            sources=tuple(sorted({sources[key] for key in node.depends_on.nodes if key in sources})),
         )
         for node in nodes
         if node.resource_type == "test"
@@ -136,6 +140,24 @@ def _following(node: Any) -> Following:
         stamped=meta.get("stamped", ""),
         refreshed_from=meta.get("refreshed_from", ""),
     )
+
+
+def _tested_by(node: Any, keys: Mapping[str, str]) -> str:
+    """The column by which a data test can be asked of some rows alone: told under `meta`, or known of what the test says.
+
+    keys : id of a model -> the column by which its rows are followed
+    """
+    metadata = getattr(node, "test_metadata", None)
+    if metadata is None:
+        return str(node.config.meta.get("rows_by", ""))
+    column = metadata.kwargs.get("column_name", "")
+    if metadata.name == "unique" or (metadata.name == "relationships" and metadata.kwargs["field"] == column):
+        return str(column)
+    if metadata.name == "one_row_per":
+        columns = metadata.kwargs["columns"]
+        key = keys.get(node.attached_node or "", "")
+        return key if key in columns else str(columns[0])
+    return ""
 
 
 def _contract(node: Any) -> tuple[Column, ...]:

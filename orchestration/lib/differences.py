@@ -83,6 +83,10 @@ class Differences:
         """What has been found of a model."""
         return self._states.get(self._told_in.get(name, name), ANEW) if self.is_known else ANEW
 
+    def tells_rows_itself(self, name: str) -> bool:
+        """Whether a model is the same, or differs in rows that are its own and not told by another table."""
+        return self.of(name) == SAME or (self.of(name) == ROWS and name not in self._told_in)
+
     def rows(self, name: str) -> str:
         """The table that holds the differing rows of a model or raw table."""
         return rows_that_differ(self._told_in.get(name, name))

@@ -23,6 +23,8 @@ from orchestration.lib.warehouse import drop_relation, quoted, transaction
 LAYERS = ("staging", "intermediate", "features", "marts")
 #: After a way in `Following.reads_by`: the rows that differ say which rows of the model do, but it reads the table as a whole.
 AS_A_WHOLE = ", as a whole"
+#: Tables of fewer rows are tested whole: that is sooner done than choosing rows.
+LARGE_ROWS = 100_000
 _COMPLETE_NAME = re.compile(r'"[^"]+"\."[^"]+"\."[^"]+"')
 GOOD, WARNED, FAILED, SKIPPED = "good", "warned", "failed", "skipped"
 
@@ -88,7 +90,8 @@ def build(
             if differences is not None and all(differences.of(name) == SAME for name in test.models):
                 yield _as_before(con, test, model.name)
                 continue
-            result = _run_test(con, test, model.name)
+            restricted = None if differences is None else _of_differing_rows(con, test, differences)
+            result = _run_test(con, test, model.name, restricted or test.sql)
             if differences is not None:
                 _remember(con, result)
             if result.status == FAILED:
@@ -440,10 +443,42 @@ def _remember(con: duckdb.DuckDBPyConnection, result: BuildResult) -> None:
         con.execute("insert into increment.warnings values (?, ?, ?)", [result.name, result.message, result.failures])
 
 
-def _run_test(con: duckdb.DuckDBPyConnection, test: CompiledTest, model: str) -> BuildResult:
+def _of_differing_rows(con: duckdb.DuckDBPyConnection, test: CompiledTest, differences: Differences) -> str | None:
+    """The test's query for the rows by whose keys something differs; None where it has to be asked of whole tables.
+
+    What does not differ kept the test at the last build, or there would be none to follow; what only warned then is asked whole.
+    """
+    relations = {_name(relation): relation for relation in tables_read(test.sql)}
+    tested = {name: relations[name] for name in test.models if name in relations}
+    if not test.rows_by or len(tested) < len(test.models) or not all(map(differences.tells_rows_itself, test.models)):
+        return None
+    if any(differences.of_source(source, table) != SAME for source, table in test.sources):
+        return None
+    followed = {name: relation for name, relation in tested.items() if test.rows_by in _columns(con, relation)}
+    differing = [name for name in test.models if differences.of(name) != SAME]
+    if not all(name in followed and differences.has_column(name, test.rows_by) for name in differing):
+        return None
+    if con.execute("select 1 from increment.warnings where test = ?", [test.name]).fetchone():
+        return None
+    counts = " union all ".join(f"select count(*) as n from {relation}" for relation in tested.values())
+    if con.execute(f"select max(n) from ({counts})").fetchall()[0][0] < LARGE_ROWS:
+        return None
+    keys = " union ".join(f'select "{test.rows_by}" as k from {differences.rows(name)}' for name in differing)
+    con.execute(f"create or replace temp table keys_of_test as {keys}")
+    sql = test.sql
+    for name, relation in followed.items():
+        con.execute(
+            f'create or replace temp view "tested__{name}" as select * from {relation} '
+            f'where "{test.rows_by}" in (select k from temp.main.keys_of_test)'
+        )
+        sql = sql.replace(relation, f'temp.main."tested__{name}"')
+    return sql
+
+
+def _run_test(con: duckdb.DuckDBPyConnection, test: CompiledTest, model: str, sql: str) -> BuildResult:
     started = time.perf_counter()
     try:
-        failures = con.execute(f"select count(*) from ({test.sql}) as failures").fetchall()[0][0]
+        failures = con.execute(f"select count(*) from ({sql}) as failures").fetchall()[0][0]
     except duckdb.Error as error:
         return BuildResult("test", test.name, model, FAILED, str(error), seconds=time.perf_counter() - started)
     seconds = time.perf_counter() - started

@@ -10,6 +10,7 @@ import duckdb
 import numpy as np
 import pytest
 
+from orchestration.lib import model_builds
 from orchestration.lib.compiled_project import CompiledModel, CompiledProject, CompiledTest, Following
 from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.differences import ANEW, FEATURES, MARTS, ROWS, SAME, Differences
@@ -22,7 +23,7 @@ from orchestration.lib.increments import (
     plan_build,
     snapshot_before,
 )
-from orchestration.lib.model_builds import FAILED, GOOD, WARNED, BuildResult, build, changes_of_marts
+from orchestration.lib.model_builds import FAILED, GOOD, LARGE_ROWS, WARNED, BuildResult, build, changes_of_marts
 from orchestration.lib.publishing import MartChange
 from orchestration.lib.workspace import Workspace
 
@@ -87,8 +88,8 @@ PROJECT = CompiledProject.of(
         model("notices", "select note from load.notices ", layer="marts"),
     ],
     [
-        CompiledTest("no_account_twice", 'select account_id from "memory"."marts"."board" group by 1 having count(*) > 1', False, ("board",)),
-        CompiledTest("no_large_account", 'select 1 from "memory"."marts"."board" where amount > 9000', True, ("board",)),
+        CompiledTest("no_account_twice", 'select account_id from "memory"."marts"."board" group by 1 having count(*) > 1', False, ("board",), "account_id"),
+        CompiledTest("no_large_account", 'select 1 from "memory"."marts"."board" where amount > 9000', True, ("board",), "account_id"),
     ],
 )  # fmt: skip
 
@@ -221,7 +222,12 @@ def test_build__a_failure_leaves_nothing_of_what_it_had_found(world: World) -> N
     assert differing(world, "deals", "deal_id") == {"d99"}
 
 
-def test_build__a_warning_stands_until_its_test_has_been_run_again(world: World) -> None:
+@pytest.mark.parametrize("large_rows", [0, LARGE_ROWS])
+def test_build__a_warning_stands_until_its_test_has_been_run_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, large_rows: int
+) -> None:
+    monkeypatch.setattr(model_builds, "LARGE_ROWS", large_rows)
+
     def warnings() -> list[tuple[str, int]]:
         return [(result.name, result.failures) for result in world.results if result.status == WARNED]
 
@@ -234,6 +240,23 @@ def test_build__a_warning_stands_until_its_test_has_been_run_again(world: World)
     world.land("deals", ("d98", "a3", 5, None))
     world.build()
     assert not warnings()
+
+
+def test_build__a_data_test_is_asked_of_the_rows_that_differ(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_builds, "LARGE_ROWS", 0)
+    # Behind the back of the build: it kept the test when it was made.
+    world.con.execute("insert into marts.board from marts.board where account_id = 'a6'")
+    world.land("deals", ("d98", "a3", 2_800, None), ("d99", "a3", 2_700, None))
+    assert world.build()["board"] == ROWS
+    assert {(r.name, r.status, r.failures) for r in world.results if r.kind == "test"} == {
+        ("no_account_twice", GOOD, 0),
+        ("no_large_account", WARNED, 1),
+    }
+    # A small table is read whole.
+    monkeypatch.undo()
+    world.land("deals", ("d99", "a3", 5, None))
+    with pytest.raises(AssertionError, match="no_account_twice"):
+        world.build()
 
 
 def test_build__one_new_deal_touches_its_account_and_its_people(world: World) -> None:
