@@ -354,6 +354,7 @@ def compare(published: Path, by_hand: Path) -> dict[str, int]:
         ),
     }
     with duckdb.connect() as con:
+        con.execute("set enable_progress_bar = false")
         for name, file in (("published", published.resolve()), ("by_hand", by_hand)):
             escaped = str(file).replace("'", "''")
             con.execute(f"attach '{escaped}' as {name} (read_only)")
@@ -396,6 +397,7 @@ def land_new_records(home: Path, count: int, moment: datetime, seed: int) -> Non
 
     workspace = Workspace(home)
     with duckdb.connect() as con:
+        con.execute("set enable_progress_bar = false")
         con.execute("set variable landing = ?", [str(workspace.landing)])
         web_files, email_files, contact_files, account_files = (
             f"read_parquet(getvariable('landing') || '/{table}/*.parquet', union_by_name = true)"

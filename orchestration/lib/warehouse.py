@@ -142,9 +142,9 @@ def _threads() -> str:
 
 
 def _follows_the_last_build(con: duckdb.DuckDBPyConnection) -> bool:
-    """What `increments.plan_build` last decided; a warehouse without a plan follows none."""
+    """Whether the build that runs does, or, where none runs, the last one came to its end. A warehouse without a plan follows none."""
     try:
-        return con.execute("select is_known from increment.plan").fetchall() == [(True,)]
+        return con.execute("select is_known or is_finished from increment.plan").fetchall() == [(True,)]
     except duckdb.CatalogException:
         return False
 

@@ -140,6 +140,28 @@ def test_warehouse__that_stays_open_can_be_deleted_and_begun_again(workspace: Wo
         assert con.execute("from u").fetchall() == [(2,)]
 
 
+def test_warehouse__keeps_less_memory_where_a_build_follows_the_last_one(workspace: Workspace) -> None:
+    def limit() -> float:
+        with open_warehouse(workspace) as con:
+            amount, unit = con.execute("select current_setting('memory_limit')").fetchall()[0][0].split()
+            return float(amount) * {"MiB": 1 / 1024, "GiB": 1.0, "TiB": 1024.0}[unit]
+
+    workspace.home.mkdir()
+    without_a_plan = limit()
+    for is_known, is_finished, share in (
+        (False, False, 0.4),
+        (True, False, 0.18),
+        (True, True, 0.18),
+        (False, True, 0.18),
+    ):
+        with open_warehouse(workspace) as con:
+            con.execute("create schema if not exists increment")
+            con.execute(
+                f"create or replace table increment.plan as select {is_known} as is_known, {is_finished} as is_finished"
+            )
+        assert limit() == pytest.approx(without_a_plan * share / 0.4, abs=0.11)
+
+
 def test_gaps__are_closed_when_there_are_many(workspace: Workspace) -> None:
     workspace.home.mkdir()
     sizes = "select estimated_size from duckdb_tables() where table_name = 't'"

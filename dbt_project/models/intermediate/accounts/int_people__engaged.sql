@@ -8,6 +8,13 @@ with asked as (
         '{{ column }}', '{{ rolled_up(column) }}'{{ ',' if not loop.last }}
         {%- endfor %}
     )
+),
+
+-- Where none asks there is nothing to join with, and days are not even read.
+engaging as (
+    select signal
+    from {{ source('settings', 'engaging_signals') }}
+    where exists (select 1 from asked)
 )
 
 select
@@ -18,7 +25,7 @@ select
     max(cast({{ dbt.dateadd('day', 'rules.engaged_days + 1', 'daily.event_date') }} as timestamp)) as until_at
 from {{ ref('int_touchpoints__daily') }} as daily
 cross join {{ source('settings', 'people_rules') }} as rules
-inner join {{ source('settings', 'engaging_signals') }} as engaging on daily.signal = engaging.signal
+inner join engaging on daily.signal = engaging.signal
 inner join {{ ref('int_contacts') }} as contacts on daily.contact_id = contacts.contact_id
-where daily.account_id is not null and exists (select 1 from asked)
+where daily.account_id is not null
 group by daily.account_id, daily.contact_id, contacts.job_function, daily.known_date
