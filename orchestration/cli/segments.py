@@ -143,7 +143,8 @@ def export_members(workspace: Workspace, name: str, form: str, path: Path | None
         return
     found = lib.feed(workspace, consumer, name, now)
     lib.write_rows(found.rows, path, form)
-    click.echo(f"{found.rows.num_rows:,} changes of {name} for {consumer} written to {path}")
+    changes = "change" if found.rows.num_rows == 1 else "changes"
+    click.echo(f"{found.rows.num_rows:,} {changes} of {name} for {consumer} written to {path}")
     click.echo(f"When {consumer} has them: scoring segments confirm {name} --consumer {consumer} {found.feed_id}")
 
 
