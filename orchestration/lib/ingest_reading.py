@@ -54,8 +54,9 @@ OUR_FAULTS = (
     duckdb.BinderException,
     duckdb.CatalogException,
     duckdb.InternalException,
-    # Nor is a machine that has no more memory.
+    # Nor is a machine that has no more memory, or a person who stops us.
     duckdb.OutOfMemoryException,
+    duckdb.InterruptException,
 )
 
 
@@ -116,7 +117,7 @@ class OpenedFile:
         """Parts of the file with `_row` (int64, from 1) and the source columns s0, s1, ...; rejected rows are not among them.
 
         A part is an Arrow table, or a query where DuckDB reads the file without us: a numbered row is found again. Such a query
-        raises `duckdb.Error` when it is run and the file is broken there, see `reading_error`; that its rows are as many as
+        raises `duckdb.Error` when it is run and the file is broken there, see `require_readable`; that its rows are as many as
         `row_count` says is for the caller to check.
 
         Raises
@@ -133,6 +134,19 @@ class OpenedFile:
         limit *= QUERIED_CHUNKS
         for begin in range(0, self.row_count, limit):
             yield f"{self.query} where {self.number} >= {begin} and {self.number} < {begin + limit}"
+
+    def require_readable(self, part: str) -> None:
+        """Read a part that is a query, and do nothing else.
+
+        Raises
+        ------
+        UnreadableFileError
+        """
+        counted = ", ".join(f"count(s{number})" for number in range(len(self.columns)))
+        try:
+            self.connection.execute(f"select {counted} from ({part})").fetchall()
+        except duckdb.Error as error:
+            raise _reading_error(error) from error
 
     def _counted_parts(self, limit: int) -> Iterator[pa.Table]:
         import numpy as np
@@ -159,7 +173,7 @@ class OpenedFile:
                 good += table.num_rows
                 yield table.add_column(0, "_row", pa.array(number))
         except duckdb.Error as error:
-            raise reading_error(error) from error
+            raise _reading_error(error) from error
         if good != self.row_count - len(self.rejects):
             raise UnreadableFileError(f"{good} rows were read where {self.row_count - len(self.rejects)} were counted")
 
@@ -203,12 +217,12 @@ def open_file(connection: duckdb.DuckDBPyConnection, path: Path, name: str, fmt:
             return OpenedFile(connection, [], 0, [], "")
         return _open_jsonl(connection, plain) if kind == "jsonl" else _open_csv(connection, plain, name, fmt)
     except duckdb.Error as error:
-        raise reading_error(error) from error
+        raise _reading_error(error) from error
     except OSError as error:
         raise UnreadableFileError(str(error)) from error
 
 
-def reading_error(error: duckdb.Error) -> Exception:
+def _reading_error(error: duckdb.Error) -> Exception:
     """What an error of DuckDB means that came while a file was read: the file's fault, or the error itself where it is ours."""
     if isinstance(error, OUR_FAULTS):
         return error

@@ -23,7 +23,7 @@ import duckdb
 
 from orchestration.lib.contracts import Contract
 from orchestration.lib.ingest_casting import CastPlan, plan_casts, sql_name, sql_text
-from orchestration.lib.ingest_reading import OpenedFile, UnreadableFileError, open_file, reading_error
+from orchestration.lib.ingest_reading import OpenedFile, UnreadableFileError, open_file
 from orchestration.lib.landing import LandedFile, Notice, landed_files
 from orchestration.lib.sources import TableSource, resolve_header
 from orchestration.lib.validation import RuleChecker, RuleError
@@ -444,17 +444,24 @@ class _FileLoad:
         else:
             con.register("source_rows", part)
         try:
-            self.cast(plan)
-        except duckdb.Error as error:
-            raise reading_error(error) from error
-        # Not before the first part is there: what a transaction has written itself DuckDB reads with one thread, and nearly
-        # all files are one part.
-        self.begin()
-        counted = con.execute("select count(*) from typed").fetchone()
-        assert counted is not None
-        bad = self.find_bad_rows(plan, opened)
-        self.find_new_rows()
-        return counted[0], self.insert(plan), bad
+            try:
+                self.cast(plan)
+            except duckdb.Error:
+                # A full disk, say, is no fault of the file: it is unreadable only where reading it alone fails, too.
+                if isinstance(part, str):
+                    opened.require_readable(part)
+                raise
+            # Not before the first part is there: what a transaction has written itself DuckDB reads with one thread, and nearly
+            # all files are one part.
+            self.begin()
+            counted = con.execute("select count(*) from typed").fetchone()
+            assert counted is not None
+            bad = self.find_bad_rows(plan, opened)
+            self.find_new_rows()
+            return counted[0], self.insert(plan), bad
+        finally:
+            # Lets go of an Arrow table.
+            con.unregister("source_rows")
 
     def cast(self, plan: CastPlan) -> None:
         """Make the temporary table `typed`: contract columns, hashes, and `_fails` for a cast that failed."""
@@ -732,6 +739,7 @@ class _FileLoad:
             with suppress(duckdb.Error):
                 self.con.execute("rollback")
             self.is_open = False
+        # A view of our own, or one that came back with the transaction.
         with suppress(duckdb.Error):
             self.con.execute("drop view if exists temp.source_rows")
         for table in ("typed", "bad_rows", "combinations", "good", "known_ids", "known_keys", "new_rows"):

@@ -27,6 +27,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestration.lib import ingest_reading
 from orchestration.lib.contracts import TableRule, load_contracts
 from orchestration.lib.landing import collect, landed_files, landing_file
 from orchestration.lib.loading import LoadResult, load, write_notices
@@ -689,9 +690,57 @@ def test_load__parquet_without_rows_is_header_only(company):
     assert company.files() == [("a.parquet", "header_only", 0, 0, 0, 0)]
 
 
-def test_load__chunks_keep_row_numbers_and_see_earlier_chunks_of_the_same_file(company, monkeypatch):
-    from orchestration.lib import ingest_reading
+def parquet_of_parts(tmp_path: Path, monkeypatch, numbers: list[int]) -> bytes:
+    """A Parquet file that is read in parts of 40,000 rows and has pieces of 15,000."""
+    monkeypatch.setattr(ingest_reading, "CHUNK_ROWS", 20_000)
+    monkeypatch.setattr(ingest_reading, "CHUNK_CELLS", 1)
+    table = pa.table({"account_id": [f"a{number}" for number in numbers], "employees": [float(n) for n in numbers]})
+    pq.write_table(table, tmp_path / "made.parquet", row_group_size=15_000, use_dictionary=False)
+    return (tmp_path / "made.parquet").read_bytes()
 
+
+def test_load__parquet_in_parts_keeps_row_numbers_and_sees_earlier_parts(company, tmp_path, monkeypatch):
+    numbers = [*range(1, 90_001), *range(1, 101)]
+    content = parquet_of_parts(tmp_path, monkeypatch, numbers)
+    company.land("a.parquet", content)
+    company.load()
+    assert company.files() == [("a.parquet", "loaded", 90_100, 90_000, 100, 0)]
+    found = company.rows("select bool_and(_row = employees), min(_row), max(_row), count(*) from raw.crm__accounts")
+    assert found == [(True, 1, 90_000, 90_000)]
+    assert [line.rsplit(": ", 1)[1] for line in company.said if " of 90,100 rows" in line] == [
+        "40,000 of 90,100 rows",
+        "80,000 of 90,100 rows",
+    ]
+
+
+@pytest.mark.parametrize("at", [0.02, 0.75])
+def test_load__parquet_that_is_broken_inside_is_unreadable_as_a_whole(company, tmp_path, monkeypatch, at):
+    content = bytearray(parquet_of_parts(tmp_path, monkeypatch, list(range(90_000))))
+    begin = int(len(content) * at)
+    content[begin : begin + 4_000] = b"\xff" * 4_000
+    company.land("broken.parquet", bytes(content))
+    company.land("good.parquet", parquet_of_parts(tmp_path, monkeypatch, [1, 2, 3]))
+    company.load()
+    assert company.files() == [("broken.parquet", "unreadable", 0, 0, 0, 0), ("good.parquet", "loaded", 3, 3, 0, 0)]
+    assert company.rows("select count(*) from raw.crm__accounts") == [(3,)]
+
+
+def test_load__a_full_disk_is_not_the_fault_of_the_file(company, tmp_path, monkeypatch):
+    company.land("a.parquet", parquet_of_parts(tmp_path, monkeypatch, list(range(50))))
+
+    def fail(*_: object) -> None:
+        raise duckdb.IOException("could not write: no space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("orchestration.lib.loading._FileLoad.cast", fail)
+        with pytest.raises(duckdb.IOException, match="no space"):
+            company.load()
+    assert company.files() == []
+    company.load()
+    assert company.files() == [("a.parquet", "loaded", 50, 50, 0, 0)]
+
+
+def test_load__chunks_keep_row_numbers_and_see_earlier_chunks_of_the_same_file(company, monkeypatch):
     monkeypatch.setattr(ingest_reading, "CHUNK_ROWS", 20_000)
     monkeypatch.setattr(ingest_reading, "CHUNK_CELLS", 1)
     numbers = [*range(1, 45_001), *range(1, 101)]
