@@ -62,10 +62,17 @@ def _create(path: Path) -> None:
 
     The format that older ones read too takes twice the processor to write, for want of its compression of text: 3.8 million web
     events 13.7 s, and 7.5 s in this one.
+
+    It appears when it is whole: a kill in between would leave a file that no later refresh could open. The log of a file that is no
+    longer there goes, as it would be read into the new one.
     """
+    made = path.with_name(f"{path.name}.new")
+    for left in (made, made.with_name(f"{made.name}.wal"), path.with_name(f"{path.name}.wal")):
+        left.unlink(missing_ok=True)
     with duckdb.connect() as con:
-        con.execute(f"attach {quoted(str(path))} as warehouse (storage_version 'latest')")
+        con.execute(f"attach {quoted(str(made))} as warehouse (storage_version 'latest')")
         con.execute("detach warehouse")
+    os.replace(made, path)
 
 
 #: Warehouse -> what keeps it open between two `open_warehouse`, once the first has come.

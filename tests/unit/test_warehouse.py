@@ -61,6 +61,30 @@ def test_warehouse__has_the_newest_format_of_its_duckdb_and_an_older_file_is_tak
         assert con.execute("from t").fetchall() == [(1,)]
 
 
+def test_warehouse__killed_while_it_was_made_is_made_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.home.mkdir()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as kill:
+        kill.setattr("orchestration.lib.warehouse.os.replace", killed)
+        with pytest.raises(KeyboardInterrupt), open_warehouse(workspace):
+            pass
+    # Nothing is there that the next run would take for a warehouse; what was half made may be any bytes.
+    [half_made] = workspace.home.iterdir()
+    half_made.write_bytes(b"half")
+    # Nor is a log read that belongs to a file which somebody has deleted.
+    workspace.warehouse.with_name("warehouse.duckdb.wal").write_bytes(b"not a log of this file")
+    with open_warehouse(workspace) as con:
+        con.execute("create table t as select 1 as a")
+    with open_warehouse(workspace) as con:
+        assert con.execute("from t").fetchall() == [(1,)]
+    assert [path.name for path in workspace.home.iterdir()] == ["warehouse.duckdb"]
+
+
 def hold(workspace: Workspace, seconds: float) -> subprocess.Popen[str]:
     """Another process that holds the lock."""
     process = subprocess.Popen(
