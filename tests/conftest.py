@@ -41,10 +41,11 @@ class Company:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_telemetry() -> None:
-    from orchestration.lib.job_runner import TELEMETRY_OFF
+def _process_like_the_command_line_s() -> None:
+    from orchestration.lib.job_runner import TELEMETRY_OFF, collect_garbage_rarely
 
     os.environ.update(TELEMETRY_OFF)
+    collect_garbage_rarely()
 
 
 @pytest.fixture(scope="session")

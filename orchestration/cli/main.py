@@ -76,7 +76,8 @@ class _Commands(click.Group):
 def main(ctx: click.Context, home: Path | None) -> None:
     """Account scoring in your own warehouse: points that anyone can explain, and a forecast beside the targets."""
     # Before any tool is imported: none of them may call home.
-    from orchestration.lib.job_runner import TELEMETRY_OFF
+    from orchestration.lib.job_runner import TELEMETRY_OFF, collect_garbage_rarely
 
+    collect_garbage_rarely()
     os.environ.update(TELEMETRY_OFF)
     ctx.obj = Workspace.locate(home)
