@@ -169,3 +169,14 @@ def test_check__without_rows_great_expectations_is_not_imported():
         "assert 'great_expectations' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script, str(PROJECT_ROOT)], check=True)
+
+
+def test_check__great_expectations_says_nothing_between_our_lines():
+    program = (
+        "import logging; logging.basicConfig(level=logging.INFO)\n"
+        "import pyarrow as pa\n"
+        "from tests.unit.test_validation import DEALS, RuleChecker, deals\n"
+        "RuleChecker(DEALS).check(deals([{}]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
