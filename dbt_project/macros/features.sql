@@ -115,7 +115,11 @@ looked_at as (
     select
         spine_id,
         account_id,
+        {{ id_key('account_id') }} as account_key,
+        {%- if per_contact %}
         contact_id,
+        {{ id_key('contact_id') }} as contact_key,
+        {%- endif %}
         as_of_at,
         as_of_date,
         false as is_below
@@ -127,7 +131,7 @@ looked_at as (
     select
         spine.spine_id,
         descendants.below_account_id as account_id,
-        spine.contact_id,
+        {{ id_key('descendants.below_account_id') }} as account_key,
         spine.as_of_at,
         spine.as_of_date,
         true as is_below
@@ -146,16 +150,16 @@ seen as (
         looked_at.as_of_at,
         looked_at.as_of_date,
         looked_at.is_below,
-        daily.contact_id,
+        daily.contact_key,
         daily.signal,
         daily.event_date,
         daily.touchpoint_count
     from looked_at
     inner join {{ daily }} as daily
         on
-            looked_at.account_id = daily.account_id
+            looked_at.account_key = daily.account_key
             {%- if per_contact %}
-            and looked_at.contact_id = daily.contact_id
+            and looked_at.contact_key = daily.contact_key
             {%- endif %}
             and daily.known_date < looked_at.as_of_date
 
@@ -166,7 +170,7 @@ seen as (
         looked_at.as_of_at,
         looked_at.as_of_date,
         looked_at.is_below,
-        touchpoints.contact_id,
+        {{ id_key('touchpoints.contact_id') }} as contact_key,
         touchpoints.signal,
         touchpoints.event_date,
         1 as touchpoint_count
@@ -186,7 +190,7 @@ person_days as (
     select
         seen.spine_id,
         signals.criterion_key,
-        seen.contact_id,
+        seen.contact_key,
         max(seen.as_of_at) as as_of_at,
         {{ days_between('seen.event_date', 'seen.as_of_date') }} as age_days,
         least(
@@ -200,7 +204,7 @@ person_days as (
     group by
         seen.spine_id,
         signals.criterion_key,
-        seen.contact_id,
+        seen.contact_key,
         {{ days_between('seen.event_date', 'seen.as_of_date') }}
 ),
 
@@ -209,7 +213,7 @@ persons as (
     select
         person_days.spine_id,
         person_days.criterion_key,
-        person_days.contact_id,
+        person_days.contact_key,
         max(person_days.as_of_at) as as_of_at,
         least(
             cast(
@@ -222,7 +226,7 @@ persons as (
     inner join criteria on person_days.criterion_key = criteria.criterion_key
     left join decay
         on criteria.decay_key = decay.decay_key and person_days.age_days = decay.age_days
-    group by person_days.spine_id, person_days.criterion_key, person_days.contact_id
+    group by person_days.spine_id, person_days.criterion_key, person_days.contact_key
 ),
 
 {%- if not per_contact %}
@@ -230,7 +234,7 @@ persons as (
 weights as (
     select
         criteria.criterion_key,
-        role_weights.contact_id,
+        {{ id_key('role_weights.contact_id') }} as contact_key,
         role_weights.weight_milli,
         role_weights.valid_from,
         role_weights.valid_to
@@ -259,9 +263,9 @@ measured as (
         min(persons.least_age_days) as least_age_days
     from persons
     {%- if not per_contact %}
-    left join weights on persons.contact_id = weights.contact_id and persons.criterion_key = weights.criterion_key
+    left join weights on persons.contact_key = weights.contact_key and persons.criterion_key = weights.criterion_key
     where
-        weights.contact_id is null
+        weights.contact_key is null
         or (persons.as_of_at >= weights.valid_from and persons.as_of_at < weights.valid_to)
     {%- endif %}
     group by persons.spine_id, persons.criterion_key
@@ -348,13 +352,13 @@ from completed
     inner join (
         select daily.account_id
         from {{ daily }} as daily
-        inner join ({{ _contacts_of_other_weight(role_weights) }}) as contacts on daily.contact_id = contacts.contact_id
+        inner join ({{ _contacts_of_other_weight(role_weights) }}) as contacts on daily.contact_key = {{ id_key('contacts.contact_id') }}
 
         union
 
         select descendants.account_id
         from {{ daily }} as daily
-        inner join ({{ _contacts_of_other_weight(role_weights) }}) as contacts on daily.contact_id = contacts.contact_id
+        inner join ({{ _contacts_of_other_weight(role_weights) }}) as contacts on daily.contact_key = {{ id_key('contacts.contact_id') }}
         inner join {{ descendants }} as descendants on daily.account_id = descendants.below_account_id
     ) as weighed_anew on spines.account_id = weighed_anew.account_id
     {%- endif %}

@@ -1,11 +1,14 @@
 {#
     One shape for the touchpoints of all sources. A new source of signals has a part here, a staging model and one of changed rows.
 
-    sources: web, email, social, activities, campaign_members, nps_answers: the newest row of each key, in the shape of its staging model.
-    email_spelling: the address without a function over it where it can be: years of rows are searched by that.
+    sources: of web, email, social, activities, campaign_members, nps_answers some or all: the newest row of each key, in the shape of its
+    staging model.
+    email_spelling: the address without a function over it where it can be: years of rows are searched by that (`touchpoints_naming`).
 #}
 {% macro landed_touchpoints(sources) %}
-with landed as (
+{%- set parts = [] %}
+{%- if sources.web is defined %}
+{%- set part %}
     select
         'web' as source,
         events._key_hash as touchpoint_key,
@@ -19,9 +22,11 @@ with landed as (
         cast(null as {{ dbt.type_string() }}) as account_id,
         events.campaign_id
     from {{ sources.web }} as events
-
-    union all
-
+{%- endset %}
+{%- do parts.append(part) %}
+{%- endif %}
+{%- if sources.email is defined %}
+{%- set part %}
     select
         'email' as source,
         _key_hash as touchpoint_key,
@@ -35,9 +40,11 @@ with landed as (
         cast(null as {{ dbt.type_string() }}) as account_id,
         campaign_id
     from {{ sources.email }} as landed_rows
-
-    union all
-
+{%- endset %}
+{%- do parts.append(part) %}
+{%- endif %}
+{%- if sources.social is defined %}
+{%- set part %}
     select
         'social' as source,
         _key_hash as touchpoint_key,
@@ -51,9 +58,11 @@ with landed as (
         account_id,
         cast(null as {{ dbt.type_string() }}) as campaign_id
     from {{ sources.social }} as landed_rows
-
-    union all
-
+{%- endset %}
+{%- do parts.append(part) %}
+{%- endif %}
+{%- if sources.activities is defined %}
+{%- set part %}
     select
         'activity' as source,
         _key_hash as touchpoint_key,
@@ -68,9 +77,11 @@ with landed as (
         campaign_id
     from {{ sources.activities }} as landed_rows
     where occurred_at <= {{ as_of_at() }} and not coalesce(is_deleted, false)
-
-    union all
-
+{%- endset %}
+{%- do parts.append(part) %}
+{%- endif %}
+{%- if sources.campaign_members is defined %}
+{%- set part %}
     select
         'campaign' as source,
         _key_hash as touchpoint_key,
@@ -85,9 +96,11 @@ with landed as (
         campaign_id
     from {{ sources.campaign_members }} as landed_rows
     where responded_at <= {{ as_of_at() }} and member_status <> 'invited'
-
-    union all
-
+{%- endset %}
+{%- do parts.append(part) %}
+{%- endif %}
+{%- if sources.nps_answers is defined %}
+{%- set part %}
     select
         'survey' as source,
         _key_hash as touchpoint_key,
@@ -101,9 +114,39 @@ with landed as (
         account_id,
         cast(null as {{ dbt.type_string() }}) as campaign_id
     from {{ sources.nps_answers }} as landed_rows
+{%- endset %}
+{%- do parts.append(part) %}
+{%- endif %}
+with landed as (
+{{ parts | join('\n\n    union all\n\n') }}
 )
 
 select * from landed
+{% endmacro %}
+
+{#
+    Touchpoints as they landed of which a column has one of some values: sources as above, all of them; kind is contact, email, visitor,
+    account or touchpoint; values a subquery. The rows are chosen before they get their shape, which for years of them costs more than to find them.
+#}
+{% macro touchpoints_naming(sources, kind, values) %}
+{%- set columns = {
+    'contact': {
+        'web': 'contact_id', 'email': 'contact_id', 'social': 'contact_id', 'activities': 'contact_id', 'campaign_members': 'contact_id',
+        'nps_answers': 'contact_id',
+    },
+    'email': {'web': 'lower(trim(email))', 'email': 'email', 'social': 'email', 'nps_answers': 'email'},
+    'visitor': {'web': 'visitor_id'},
+    'account': {'social': 'account_id', 'activities': 'account_id', 'nps_answers': 'account_id'},
+    'touchpoint': {
+        'web': '_key_hash', 'email': '_key_hash', 'social': '_key_hash', 'activities': '_key_hash', 'campaign_members': '_key_hash',
+        'nps_answers': '_key_hash',
+    },
+}[kind] %}
+{%- set chosen = {} %}
+{%- for source, column in columns.items() %}
+{%- do chosen.update({source: '(select * from ' ~ sources[source] ~ ' where ' ~ column ~ ' in (' ~ values ~ '))'}) %}
+{%- endfor %}
+{{ landed_touchpoints(chosen) }}
 {% endmacro %}
 
 {# What makes one count of int_touchpoints__daily. #}

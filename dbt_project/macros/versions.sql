@@ -144,13 +144,13 @@ where
 {% endmacro %}
 
 {#
-    Which record each one stands for after merges.
+    Which records are merged, and into which: two macros, so that a new record, which is merged hardly ever, asks for itself alone.
 
     A merged record points at the one that it was merged into, which may itself have been merged: sixteen steps are followed,
     each join doubling those of the one before. A pointer to a record that was never landed is not followed; records that point
     at each other in a circle stand for themselves.
 #}
-{% macro surviving_records(relation, entity) %}
+{% macro merged_records(relation, entity) %}
 with records as (
     {{ records_as_of(relation, [entity ~ '_id']) }}
 ),
@@ -175,15 +175,21 @@ steps_{{ steps }} as (
 {% endfor %}
 resolved as (
     select
-        records.{{ entity }}_id,
-        case
-            when onward.{{ entity }}_id is null then coalesce(steps_16.into_id, records.{{ entity }}_id)
-            else records.{{ entity }}_id
-        end as surviving_{{ entity }}_id
-    from records
-    left join steps_16 on records.{{ entity }}_id = steps_16.{{ entity }}_id
+        steps_16.{{ entity }}_id,
+        steps_16.into_id as surviving_{{ entity }}_id
+    from steps_16
     left join links as onward on steps_16.into_id = onward.{{ entity }}_id
+    where onward.{{ entity }}_id is null
 )
 
 select * from resolved
+{% endmacro %}
+
+{# Which record each one stands for: `merges` are those of merged_records, all others stand for themselves. #}
+{% macro surviving_records(relation, merges, entity) %}
+select
+    records.{{ entity }}_id,
+    coalesce(merges.surviving_{{ entity }}_id, records.{{ entity }}_id) as surviving_{{ entity }}_id
+from ({{ records_as_of(relation, [entity ~ '_id']) }}) as records
+left join {{ merges }} as merges on records.{{ entity }}_id = merges.{{ entity }}_id
 {% endmacro %}

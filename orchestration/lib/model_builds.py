@@ -25,6 +25,10 @@ LAYERS = ("staging", "intermediate", "features", "marts")
 AS_A_WHOLE = ", as a whole"
 #: Tables of fewer rows are tested whole: that is sooner done than choosing rows.
 LARGE_ROWS = 100_000
+#: Ids that tables may hold as whole numbers, too, and then are searched by.
+KEYS_OF_IDS = {"account_id": "account_key", "contact_id": "contact_key"}
+#: As the macro `id_key`; a test holds both equal.
+ID_KEY = "case when {0} is not null then cast(hash({0}) >> 1 as bigint) end"
 _COMPLETE_NAME = re.compile(r'"[^"]+"\."[^"]+"\."[^"]+"')
 GOOD, WARNED, FAILED, SKIPPED = "good", "warned", "failed", "skipped"
 
@@ -264,7 +268,8 @@ def _find_keys(
             if link:
                 linked, linked_column = link.split(".")
                 of_link = f'select "{_own_column(how, linked)}" as k from {relations[linked]}'
-                queries.append(f'{of_link} where "{linked_column}" in (select "{column}" from {differing})')
+                which = _searched(con, relations[linked], linked_column, f'select "{column}" from {differing}')
+                queries.append(f"{of_link} where {which}")
             else:
                 queries.append(f'select "{column}" as k from {differing}')
     found = " union ".join(queries) or "select null as k"
@@ -294,18 +299,27 @@ def _restrict(con: duckdb.DuckDBPyConnection, model: CompiledModel) -> str:
             column, _, link = way.partition(" = ")
             if link:
                 linked, linked_column = link.split(".")
-                conditions.append(
-                    f'"{column}" in (select "{linked_column}" from {relations[linked]} '
-                    f'where "{_own_column(how, linked)}" in (select k from temp.main.keys_of_rows))'
+                of_keys = _searched(
+                    con, relations[linked], _own_column(how, linked), "select k from temp.main.keys_of_rows"
                 )
+                values = f'select "{linked_column}" from {relations[linked]} where {of_keys}'
+                conditions.append(_searched(con, relation, column, values))
             elif column != "-":
-                conditions.append(f'"{column}" in (select k from temp.main.keys_of_rows)')
+                conditions.append(_searched(con, relation, column, "select k from temp.main.keys_of_rows"))
         if conditions:
             con.execute(
                 f'create or replace temp view "{name}" as select * from {relation} where {" or ".join(conditions)}'
             )
             sql = sql.replace(relation, f'temp.main."{name}"')
     return sql
+
+
+def _searched(con: duckdb.DuckDBPyConnection, relation: str, column: str, values: str) -> str:
+    """The condition that a column of a table has one of these values, by the column's key where it has one."""
+    key = KEYS_OF_IDS.get(column)
+    if key and key in _columns(con, relation):
+        return f'"{key}" in (select {ID_KEY.format("value")} from ({values}) as searched(value))'
+    return f'"{column}" in ({values})'
 
 
 def _columns(con: duckdb.DuckDBPyConnection, relation: str) -> list[str]:

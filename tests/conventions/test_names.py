@@ -88,7 +88,7 @@ def test_unit_test__says_what_it_tests_and_how_that_behaves(name: str) -> None:
 def test_models_with_logic__have_a_unit_test() -> None:
     """Where a number or a match is decided. Each of these has rules that data tests cannot see."""
     decided_in = {
-        "stg_crm__account_survivors",
+        "stg_crm__account_merges",
         "int_account_domains",
         "int_contact_accounts",
         "int_visitor_identities",

@@ -15,6 +15,7 @@ from ml.forecast.account_series import TREND_DAYS, AccountSeries
 from ml.forecast.history import DealHistory, day
 from orchestration.lib.account_series import KnownOfAccounts, read_account_series
 from orchestration.lib.dbt_runner import read_project
+from orchestration.lib.model_builds import ID_KEY
 from orchestration.lib.score_records import TABLES as RECORDED
 from orchestration.lib.workspace import Workspace
 
@@ -25,7 +26,8 @@ TABLES = {
     "intermediate.int_signals": "signal varchar, first_occurred_at timestamp",
     "intermediate.int_deals__history": "account_id varchar",
     "intermediate.int_touchpoints__daily": "account_id varchar, contact_id varchar, signal varchar, event_date date, known_date date, "
-    "touchpoint_count bigint",
+    f"touchpoint_count bigint, account_key bigint as ({ID_KEY.format('account_id')}), "
+    f"contact_key bigint as ({ID_KEY.format('contact_id')})",
     **{
         f"history.{table}": ", ".join(f"{name} {its_type}" for name, its_type in columns.items())
         for table, columns in RECORDED.items()

@@ -11,6 +11,7 @@ import pytest
 
 from orchestration.lib.compiled_project import CompiledModel
 from orchestration.lib.dbt_runner import read_project
+from orchestration.lib.model_builds import ID_KEY
 from orchestration.lib.workspace import Workspace
 
 MODELS = ("int_deals__watched", "int_deals__stage_runs", "int_deals__stage_limits", "int_deals__risks", "deal_risks")
@@ -25,7 +26,8 @@ TABLES = {
     "staging.stg_crm__users": "user_id varchar, user_name varchar, team varchar",
     "intermediate.int_signals": "signal varchar, first_occurred_at timestamp",
     "intermediate.int_accounts": "account_id varchar, account_name varchar",
-    "intermediate.int_touchpoints__daily": "account_id varchar, contact_id varchar, signal varchar, event_date date, known_date date",
+    "intermediate.int_touchpoints__daily": "account_id varchar, contact_id varchar, signal varchar, event_date date, known_date date, "
+    f"account_key bigint as ({ID_KEY.format('account_id')}), contact_key bigint as ({ID_KEY.format('contact_id')})",
     "intermediate.int_deals__history": "opportunity_id varchar, valid_from timestamp, valid_to timestamp, account_id varchar, "
     "owner_id varchar, stage varchar, status varchar, amount decimal(18,2), opened_at timestamp, expected_close_date date, "
     "closed_at timestamp",

@@ -38,6 +38,7 @@ current_accounts as (
 
 select
     current_accounts.*,
+    {{ id_key('current_accounts.account_id') }} as account_key,
     coalesce(won_deals.won_deal_count, 0) as won_deal_count,
     -- The digest of name and key draws the accounts: always the same ones, and others under another name.
     holdout.share_pct > 0

@@ -6,7 +6,9 @@ with refresh as (
 ),
 
 with_deals as (
-    select distinct account_id
+    select distinct
+        account_id,
+        {{ id_key('account_id') }} as account_key
     from {{ ref('int_deals__history') }}
     where account_id is not null
 ),
@@ -14,14 +16,14 @@ with_deals as (
 -- Nobody in particular is one person of no name.
 person_days as (
     select
-        daily.account_id,
-        coalesce(daily.contact_id, '') as contact_id,
+        with_deals.account_id,
+        daily.contact_key,
         daily.event_date,
         min(daily.known_date) as known_date
     from {{ ref('int_touchpoints__daily') }} as daily
-    inner join with_deals on daily.account_id = with_deals.account_id
+    inner join with_deals on daily.account_key = with_deals.account_key
     inner join {{ source('settings', 'engaging_signals') }} as signals on daily.signal = signals.signal
-    group by daily.account_id, coalesce(daily.contact_id, ''), daily.event_date
+    group by with_deals.account_id, daily.contact_key, daily.event_date
 ),
 
 -- Each counts from the day after it was known to the last day whose window holds it; what was known later never counts.

@@ -18,19 +18,19 @@ disqualified_stages as (
 ),
 
 known as (
-    select distinct account_id from {{ ref('int_touchpoints__daily') }}
+    select distinct account_key from {{ ref('int_touchpoints__daily') }}
 
     union
 
     -- Where behaviour rolls up, that of an account below is known of the account.
-    select descendants.account_id
+    select {{ id_key('descendants.account_id') }} as account_key
     from {{ ref('int_account_descendants') }} as descendants
-    inner join {{ ref('int_touchpoints__daily') }} as daily on descendants.below_account_id = daily.account_id
+    inner join {{ ref('int_touchpoints__daily') }} as daily on {{ id_key('descendants.below_account_id') }} = daily.account_key
     where descendants.valid_to > {{ as_of_at() }}
 
     union
 
-    select features.spine_id as account_id
+    select {{ id_key('features.spine_id') }} as account_key
     from {{ ref('ftr_accounts__explicit') }} as features
     inner join {{ source('settings', 'criteria') }} as criteria on features.criterion_key = criteria.criterion_key
     -- Counts of contacts are zero, not missing, where there are none: they alone tell nothing of the account.
@@ -54,7 +54,7 @@ select
             or (state_rules.is_customer_by_won_deal and accounts.won_deal_count > 0)
             or customer_stages.value is not null
             then 'customer'
-        when known.account_id is null then 'no data'
+        when known.account_key is null then 'no data'
         else 'scored'
     end as state,
     case
@@ -65,11 +65,11 @@ select
         when state_rules.is_customer_by_won_deal and accounts.won_deal_count > 0
             then cast(accounts.won_deal_count as {{ dbt.type_string() }}) || ' won deals'
         when customer_stages.value is not null then 'lifecycle stage ' || accounts.lifecycle_stage
-        when known.account_id is null then 'no criterion has a value and no touchpoint is known'
+        when known.account_key is null then 'no criterion has a value and no touchpoint is known'
         else 'has data and is open to sell to'
     end as state_reason
 from accounts
 cross join state_rules
 left join customer_stages on lower(trim(accounts.lifecycle_stage)) = customer_stages.value
 left join disqualified_stages on lower(trim(accounts.lifecycle_stage)) = disqualified_stages.value
-left join known on accounts.account_id = known.account_id
+left join known on {{ id_key('accounts.account_id') }} = known.account_key

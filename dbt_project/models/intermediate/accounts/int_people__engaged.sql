@@ -26,6 +26,5 @@ select
 from {{ ref('int_touchpoints__daily') }} as daily
 cross join {{ source('settings', 'people_rules') }} as rules
 inner join engaging on daily.signal = engaging.signal
-inner join {{ ref('int_contacts') }} as contacts on daily.contact_id = contacts.contact_id
-where daily.account_id is not null
+inner join {{ ref('int_contacts') }} as contacts on daily.contact_key = {{ id_key('contacts.contact_id') }}
 group by daily.account_id, daily.contact_id, contacts.job_function, daily.known_date

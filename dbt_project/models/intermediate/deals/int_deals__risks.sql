@@ -56,7 +56,9 @@ seen as (
 ),
 
 subjects as (
-    select *
+    select
+        seen.*,
+        {{ id_key('account_id') }} as account_key
     from seen
     where
         is_now = 1
@@ -122,27 +124,27 @@ last_touches as (
     select
         subjects.opportunity_id,
         subjects.seen_at,
-        daily.contact_id,
+        daily.contact_key,
         max(daily.event_date) as last_date
     from subjects
     inner join {{ ref('int_touchpoints__daily') }} as daily
         on
-            subjects.account_id = daily.account_id
+            subjects.account_key = daily.account_key
             and subjects.until_date >= daily.event_date
             and subjects.until_date >= daily.known_date
     inner join {{ source('settings', 'engaging_signals') }} as signals on daily.signal = signals.signal
-    group by subjects.opportunity_id, subjects.seen_at, daily.contact_id
+    group by subjects.opportunity_id, subjects.seen_at, daily.contact_key
 ),
 
 touches as (
     select
         opportunity_id,
         seen_at,
-        contact_id,
+        contact_key,
         last_date,
         row_number() over (
             partition by opportunity_id, seen_at
-            order by case when contact_id is null then 1 else 0 end, last_date desc nulls last, contact_id
+            order by case when contact_key is null then 1 else 0 end, last_date desc nulls last, contact_key
         ) as person_no
     from last_touches
 ),
@@ -152,12 +154,12 @@ engagement as (
         touches.opportunity_id,
         touches.seen_at,
         max(touches.last_date) as last_date,
-        max(case when touches.contact_id is not null and touches.person_no = rules.least_people then touches.last_date end)
+        max(case when touches.contact_key is not null and touches.person_no = rules.least_people then touches.last_date end)
             as enough_until_date,
         sum(
             case
                 when
-                    touches.contact_id is not null
+                    touches.contact_key is not null
                     and {{ days_between('touches.last_date', 'subjects.until_date') }} < rules.people_days
                     then 1
                 else 0

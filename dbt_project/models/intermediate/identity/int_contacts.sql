@@ -26,4 +26,7 @@ current_contacts as (
         and coalesce(versions.created_at, {{ beginning_of_time() }}) <= {{ as_of_at() }}
 )
 
-select * from current_contacts
+select
+    current_contacts.*,
+    {{ id_key('contact_id') }} as contact_key
+from current_contacts

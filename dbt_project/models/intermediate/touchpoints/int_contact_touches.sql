@@ -6,8 +6,8 @@ select
     max(event_date) as last_touchpoint_date
 from {{ ref('int_touchpoints__daily') }}
 where
-    contact_id is not null
+    contact_key is not null
     {%- if not is_full_build() %}
-    and contact_id in (select contact_id from {{ moved }})
+    and contact_key in (select {{ id_key('contact_id') }} from {{ moved }})
     {%- endif %}
 group by contact_id

@@ -2,6 +2,14 @@
 -- account behind it did not stay the same, or a bot was recognised or is so no more. More may stand here than differ, never fewer;
 -- what is no more is not here (int_touchpoints__changed has its key). None in a full build.
 {%- set landed = ref('int_touchpoints__landed') %}
+{%- set staged = {
+    'web': ref('stg_web__events'),
+    'email': ref('stg_email__events'),
+    'social': ref('stg_social__interactions'),
+    'activities': ref('stg_crm__activities'),
+    'campaign_members': ref('stg_crm__campaign_members'),
+    'nps_answers': ref('stg_survey__nps_answers'),
+} %}
 {%- set arrived = ref('int_touchpoints__arrived') %}
 {%- set people = ref('int_identities__changed') %}
 {%- set bots = ref('int_bots') %}
@@ -39,18 +47,14 @@ found as (
 
     union all
 
-    select landed.*
-    from {{ landed }} as landed
-    inner join bots on landed.touchpoint_key = bots.touchpoint_key
-    {%- for kind, column in [
-        ('contact', 'contact_id'), ('email', 'email_spelling'), ('visitor', 'visitor_id'), ('account', 'account_id')
-    ] %}
+    select *
+    from ({{ touchpoints_naming(staged, 'touchpoint', 'select touchpoint_key from bots') }}) as flagged
+    {%- for kind in ['contact', 'email', 'visitor', 'account'] %}
 
     union all
 
-    select landed.*
-    from {{ landed }} as landed
-    inner join people on people.kind = '{{ kind }}' and landed.{{ column }} = people.spelling
+    select *
+    from ({{ touchpoints_naming(staged, kind, "select spelling from people where kind = '" ~ kind ~ "'") }}) as of_others
     {%- endfor %}
 )
 

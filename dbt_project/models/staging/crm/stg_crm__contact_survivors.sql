@@ -1,1 +1,1 @@
-{{ surviving_records(source('raw', 'crm__contacts'), 'contact') }}
+{{ surviving_records(source('raw', 'crm__contacts'), ref('stg_crm__contact_merges'), 'contact') }}

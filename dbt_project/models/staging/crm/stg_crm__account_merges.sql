@@ -1,0 +1,1 @@
+{{ merged_records(source('raw', 'crm__accounts'), 'account') }}
