@@ -74,6 +74,7 @@ def build(
     for schema in sorted({model.layer for model in models}):
         con.execute(f"create schema if not exists {schema}")
     after = last_read(models, tests)
+    views = {model.name: model for model in models if model.materialized == "view" and model.following.rows_by}
     missing: set[str] = set()  # not built
     broken: set[str] = set()  # not built, or not as its tests say
     for model in models:
@@ -82,7 +83,7 @@ def build(
             missing.add(model.name)
             yield BuildResult("model", model.name, model.name, SKIPPED, "something that it reads has failed")
         else:
-            result = _build_model(con, model, differences)
+            result = _build_model(con, model, differences, views)
             if result.status == FAILED:
                 broken.add(model.name)
                 missing.add(model.name)
@@ -132,7 +133,12 @@ def rolled_back(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
         con.execute("rollback")
 
 
-def _build_model(con: duckdb.DuckDBPyConnection, model: CompiledModel, differences: Differences | None) -> BuildResult:
+def _build_model(
+    con: duckdb.DuckDBPyConnection,
+    model: CompiledModel,
+    differences: Differences | None,
+    views: Mapping[str, CompiledModel],
+) -> BuildResult:
     started = time.perf_counter()
     con.execute(f"set disabled_optimizers = '{'build_side_probe_side' if model.joins_as_written else ''}'")
     try:
@@ -141,7 +147,7 @@ def _build_model(con: duckdb.DuckDBPyConnection, model: CompiledModel, differenc
                 _make_anew(con, model, model.sql)
         else:
             with differences.undone_with(), transaction(con):
-                _renew(con, model, differences)
+                _renew(con, model, differences, views)
     except duckdb.Error as error:
         return BuildResult("model", model.name, model.name, FAILED, str(error), seconds=time.perf_counter() - started)
     return BuildResult("model", model.name, model.name, GOOD, seconds=time.perf_counter() - started)
@@ -159,7 +165,12 @@ def _make_anew(con: duckdb.DuckDBPyConnection, model: CompiledModel, sql: str) -
         con.execute(f"create or replace table {model.relation} as {sql}")
 
 
-def _renew(con: duckdb.DuckDBPyConnection, model: CompiledModel, differences: Differences) -> None:
+def _renew(
+    con: duckdb.DuckDBPyConnection,
+    model: CompiledModel,
+    differences: Differences,
+    views: Mapping[str, CompiledModel],
+) -> None:
     """Bring a model to what it is now, by as little as its inputs ask for, and say what differs in it."""
     how = model.following
     read = tables_read(model.increment_sql) - {model.relation}
@@ -174,7 +185,7 @@ def _renew(con: duckdb.DuckDBPyConnection, model: CompiledModel, differences: Di
     elif model.kept is not None:
         _bring_up_to_date(con, model, model.kept, differences)
     elif not must and how.rows_by and _find_keys(con, model, states, differences):
-        _renew_rows(con, model, differences)
+        _renew_rows(con, model, differences, views)
     elif how.is_compared:
         _make_and_compare(con, model, differences)
     else:
@@ -283,8 +294,13 @@ def _own_column(how: Following, table: str) -> str:
     return names[0] if names else how.rows_by
 
 
-def _restrict(con: duckdb.DuckDBPyConnection, model: CompiledModel) -> str:
-    """The model's query for the rows in `keys_of_rows` alone: each table that has them is read by them."""
+def _restrict(
+    con: duckdb.DuckDBPyConnection, model: CompiledModel, views: Mapping[str, CompiledModel], prefix: str = ""
+) -> str:
+    """The model's query for the rows in `keys_of_rows` alone: each table that has them is read by them.
+
+    So are the tables of a view that follows by the same values: DuckDB joins all of their rows before it chooses any of the view's.
+    """
     how = model.following
     sql = model.increment_sql
     relations = {_name(relation): relation for relation in tables_read(sql)}
@@ -307,10 +323,12 @@ def _restrict(con: duckdb.DuckDBPyConnection, model: CompiledModel) -> str:
             elif column != "-":
                 conditions.append(_searched(con, relation, column, "select k from temp.main.keys_of_rows"))
         if conditions:
-            con.execute(
-                f'create or replace temp view "{name}" as select * from {relation} where {" or ".join(conditions)}'
-            )
-            sql = sql.replace(relation, f'temp.main."{name}"')
+            read, view = relation, views.get(name)
+            if view is not None and ways == [view.following.rows_by]:
+                read = f"({_restrict(con, view, views, f'{prefix}{name}__')}\n)"
+            chosen = f'temp.main."{prefix}{name}"'
+            con.execute(f"create or replace temp view {chosen} as select * from {read} where {' or '.join(conditions)}")
+            sql = sql.replace(relation, chosen)
     return sql
 
 
@@ -326,7 +344,12 @@ def _columns(con: duckdb.DuckDBPyConnection, relation: str) -> list[str]:
     return [str(column[0]) for column in con.execute(f"select * from {relation} limit 0").description or ()]
 
 
-def _renew_rows(con: duckdb.DuckDBPyConnection, model: CompiledModel, differences: Differences) -> None:
+def _renew_rows(
+    con: duckdb.DuckDBPyConnection,
+    model: CompiledModel,
+    differences: Differences,
+    views: Mapping[str, CompiledModel],
+) -> None:
     key = model.following.rows_by
     if not con.execute("select 1 from temp.main.keys_of_rows limit 1").fetchone():
         differences.write(model.name, f"select *, 1 as _side from {model.relation} limit 0")
@@ -335,7 +358,9 @@ def _renew_rows(con: duckdb.DuckDBPyConnection, model: CompiledModel, difference
         differences.write(model.name, f'select k as "{key}" from temp.main.keys_of_rows')
         return
     of_keys = f'"{key}" in (select k from temp.main.keys_of_rows)'
-    con.execute(f"create or replace temp table new_rows as select * from ({_restrict(con, model)}) where {of_keys}")
+    con.execute(
+        f"create or replace temp table new_rows as select * from ({_restrict(con, model, views)}) where {of_keys}"
+    )
     _find_old_rows(con, model, of_keys)
     if _compare(con, model, differences, "new_rows", "old_rows", key) == ROWS:
         differing = f'"{key}" in (select "{key}" from {differences.rows(model.name)})'

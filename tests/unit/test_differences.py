@@ -83,6 +83,7 @@ PROJECT = CompiledProject.of(
             layer="marts", rows_by="account_id", refreshed_from="ranks", stamped="as_of_at where true",
         ),
         model("summary", "select count(*) as account_count, sum(amount) as amount from marts.board ", layer="marts"),
+        model("dear_deals", "select deal_id, amount from intermediate.open_deals where amount > 50 ", rows_by="deal_id"),
         model("opened", "select count(*) as deal_count from intermediate.open_deals ", layer="marts"),
         model("rated", "select factor from settings.rates ", layer="marts"),
         model("notices", "select note from load.notices ", layer="marts"),
@@ -188,6 +189,15 @@ def world() -> Iterator[World]:
     assert set(made.build().values()) == {ANEW}
     yield made
     made.con.close()
+
+
+def test_build__a_view_reads_its_own_tables_by_the_rows_that_differ(world: World) -> None:
+    world.land("deals", ("d3", "a3", 7_777, None), ("d4", "a4", 444, datetime(2026, 1, 2)))
+    assert world.build()["dear_deals"] == ROWS
+    assert world.tables() == world.anew()
+    found = world.con.execute("select sql from duckdb_views() where view_name = 'open_deals__deals'").fetchall()
+    assert len(found) == 1
+    assert "keys_of_rows" in found[0][0]
 
 
 def differing(world: World, name: str, key: str) -> set[str]:
