@@ -56,6 +56,8 @@ sales_activities as (
         {{ end_of_bare_day('activities.occurred_at') }} as counts_at
     from {{ ref('int_handoff_activities') }} as activities
     inner join survivors on activities.account_id = survivors.account_id
+    -- Of years of activities only those of accounts that were ever handed over.
+    where survivors.surviving_account_id in (select account_id from entries)
 ),
 
 follow_ups as (
