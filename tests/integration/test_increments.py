@@ -275,6 +275,14 @@ def test_increment__equals_a_full_build(warehouse: Warehouse) -> None:
         merged = warehouse.newest("crm__opportunities", deal, merged_into_opportunity_id=into, updated_at=moment)
         warehouse.land("crm__opportunities", merged)
 
+    # Members of campaigns: a person who is merged and its survivor in the same one, and one who answers.
+    campaign, member = warehouse.rows(
+        "select campaign_id, contact_id from raw.crm__campaign_members where member_status = 'invited' order by all limit 1"
+    )[0]
+    warehouse.land("crm__campaign_members", *({"campaign_id": campaign, "contact_id": contact, "member_status": "responded",
+                                               "responded_at": moment - timedelta(hours=hours), "updated_at": moment}
+                                              for hours, contact in enumerate((member, identified, contacts[10][0]))))  # fmt: skip
+
     for number, at in ((1, 0), (2, 1), (4, 2), (5, 3)):
         warehouse.land("email__events", {"event_id": f"b-{number}", "occurred_at": START - timedelta(days=3, seconds=at),
                                          "event_type": "clicked", "message_id": "b" if number < 3 else "b2", "email": contacts[0][2],
@@ -390,7 +398,8 @@ def holding(warehouse: Warehouse) -> tuple[datetime, list[str]]:
     accounts = [
         account
         for (account,) in warehouse.rows(
-            "select account_id from intermediate.int_touchpoints where account_id is not null and account_id not in "
+            "select account_id from intermediate.int_touchpoints where (account_id, contact_id) in "
+                "(select (account_id, contact_id) from intermediate.int_spine__contacts) and account_id not in "
             "(select account_id from raw.crm__accounts where parent_account_id is not null or merged_into_account_id is not null) "
             "group by account_id order by count(*) desc, account_id limit 12"
         )

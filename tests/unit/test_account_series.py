@@ -74,6 +74,10 @@ def touch(
     )
 
 
+def test_id_key__in_python_is_the_macro(engagement_sql: str) -> None:
+    assert f"{ID_KEY.format('account_id')} as account_key" in engagement_sql
+
+
 def series(found: KnownOfAccounts) -> AccountSeries:
     return AccountSeries.of(
         found.engagement, np.array(["a", "b"], dtype=object), begins=found.engagement_begins, before=0.0
