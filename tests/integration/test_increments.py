@@ -399,7 +399,7 @@ def holding(warehouse: Warehouse) -> tuple[datetime, list[str]]:
         account
         for (account,) in warehouse.rows(
             "select account_id from intermediate.int_touchpoints where (account_id, contact_id) in "
-                "(select (account_id, contact_id) from intermediate.int_spine__contacts) and account_id not in "
+            "(select (account_id, contact_id) from intermediate.int_spine__contacts) and account_id not in "
             "(select account_id from raw.crm__accounts where parent_account_id is not null or merged_into_account_id is not null) "
             "group by account_id order by count(*) desc, account_id limit 12"
         )
