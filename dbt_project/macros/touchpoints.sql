@@ -125,26 +125,22 @@ select * from landed
 {% endmacro %}
 
 {#
-    Touchpoints as they landed of which a column has one of some values: sources as above, all of them; kind is contact, email, visitor,
-    account or touchpoint; values a subquery. The rows are chosen before they get their shape, which for years of them costs more than to find them.
+    Touchpoints as they landed that name one of some values: sources as above, all of them; kind is contact, email, visitor, account or
+    touchpoint; values a subquery. The rows are chosen before they get their shape: for years of rows that costs more than to find them.
 #}
 {% macro touchpoints_naming(sources, kind, values) %}
-{%- set columns = {
-    'contact': {
-        'web': 'contact_id', 'email': 'contact_id', 'social': 'contact_id', 'activities': 'contact_id', 'campaign_members': 'contact_id',
-        'nps_answers': 'contact_id',
-    },
+{%- set in_all = {'contact': 'contact_id', 'touchpoint': '_key_hash'} %}
+{%- set in_some = {
     'email': {'web': 'lower(trim(email))', 'email': 'email', 'social': 'email', 'nps_answers': 'email'},
     'visitor': {'web': 'visitor_id'},
     'account': {'social': 'account_id', 'activities': 'account_id', 'nps_answers': 'account_id'},
-    'touchpoint': {
-        'web': '_key_hash', 'email': '_key_hash', 'social': '_key_hash', 'activities': '_key_hash', 'campaign_members': '_key_hash',
-        'nps_answers': '_key_hash',
-    },
-}[kind] %}
+} %}
 {%- set chosen = {} %}
-{%- for source, column in columns.items() %}
-{%- do chosen.update({source: '(select * from ' ~ sources[source] ~ ' where ' ~ column ~ ' in (' ~ values ~ '))'}) %}
+{%- for source, relation in sources.items() %}
+{%- set column = in_some[kind].get(source) if kind in in_some else in_all[kind] %}
+{%- if column %}
+{%- do chosen.update({source: '(select * from ' ~ relation ~ ' where ' ~ column ~ ' in (' ~ values ~ '))'}) %}
+{%- endif %}
 {%- endfor %}
 {{ landed_touchpoints(chosen) }}
 {% endmacro %}

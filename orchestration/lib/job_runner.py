@@ -47,8 +47,8 @@ def collect_garbage_rarely() -> None:
     """Let Python look for unreachable cycles after every 100,000 new objects and not after every 700.
 
     Dagster, dbt and Great Expectations leave a million objects that live as long as the process. Each full search goes through all
-    of them, and finds next to nothing; the interpreter does two more when it ends. Without them a refresh of 5,000 records at
-    20,000 accounts took 10.4 s instead of 13.
+    of them, and finds next to nothing; the interpreter does more when it ends. Without them a refresh of 5,000 records at 20,000
+    accounts took 10.4 s instead of 13.
     """
     gc.set_threshold(100_000, 20, 100)
     atexit.unregister(gc.freeze)

@@ -96,7 +96,7 @@ def _rule(text: str, column: str, expectation_type: str, **kwargs: Any) -> Rule:
 class RuleChecker:
     """Checks tables against the rules of one contract.
 
-    Great Expectations is imported at the first check (4-7 s), so a refresh without new rows never pays for
+    Great Expectations is imported at the first check (some 2 s), so a refresh without new rows never pays for
     it. Every rule is about single rows, so equal rows need to be checked only once.
 
     Parameters

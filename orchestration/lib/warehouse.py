@@ -30,15 +30,16 @@ def open_warehouse(workspace: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
     Raises
     ------
     UserError
-        `SCORING_THREADS` is no whole number above 0.
+        `SCORING_THREADS` is no whole number above 0, or the file is none of DuckDB's.
     """
     threads = _threads()
-    if not workspace.warehouse.exists():
+    # A file of no bytes is left by a kill while an earlier version of this program made it.
+    if not workspace.warehouse.exists() or workspace.warehouse.stat().st_size == 0:
         _create(workspace.warehouse)
     if workspace.warehouse in _staying_open and _staying_open[workspace.warehouse] is None:
-        first = _staying_open[workspace.warehouse] = duckdb.connect(str(workspace.warehouse))
+        first = _staying_open[workspace.warehouse] = _connect(workspace.warehouse)
         first.execute("set max_vacuum_tasks = 0")
-    connection = duckdb.connect(str(workspace.warehouse))
+    connection = _connect(workspace.warehouse)
     try:
         # The file may have been open already, as a step before has left it.
         for name in ("memory_limit", "preserve_insertion_order", "disabled_optimizers"):
@@ -55,6 +56,18 @@ def open_warehouse(workspace: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
     finally:
         connection.close()
+
+
+def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+    try:
+        return duckdb.connect(str(path))
+    except duckdb.IOException as error:
+        if "not a valid DuckDB database" not in str(error):
+            raise
+        raise UserError(
+            f"{path} is not a DuckDB file. It holds nothing that the landing zone does not: "
+            "delete it, and the next refresh makes it anew"
+        ) from error
 
 
 def _create(path: Path) -> None:

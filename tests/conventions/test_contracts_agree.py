@@ -125,6 +125,28 @@ def test_touchpoints__have_the_signals_that_the_contracts_record() -> None:
     assert made == known_signals(CONTRACTS)
 
 
+def test_touchpoints__are_searched_in_every_source_that_names_somebody() -> None:
+    """A source that is left out would keep the touchpoints of people who are somebody else by now, until the next full build."""
+    macro = (MODELS.parent / "macros" / "touchpoints.sql").read_text("utf-8")
+    landed = re.findall(r"{%- set part %}(.*?){%- endset %}", macro, re.DOTALL)
+    for kind, column in (("email", "email_spelling"), ("visitor", "visitor_id"), ("account", "account_id")):
+        named = {}
+        for part in landed:
+            (source,) = re.findall(r"sources\.(\w+)", part)
+            (written,) = re.findall(rf"^ +(?:(.+) as )?((?:\w+\.)?{column}),$", part, re.MULTILINE)
+            expression = (written[0] or written[1]).replace("events.", "")
+            if not expression.startswith("cast(null"):
+                named[source] = expression
+        (searched,) = re.findall(rf"'{kind}': {{('\w+': .*?)}}", macro)
+        assert dict(re.findall(r"'(\w+)': '(.+?)'", searched)) == named
+    sources = [
+        re.findall(r"'(\w+)': ref\('(\w+)'\)", models()[name].sql)
+        for name in ("int_touchpoints__landed", "int_touchpoints__looked_at")
+    ]
+    assert sources[0] == sources[1]
+    assert {source for source, _ in sources[0]} == set(re.findall(r"sources\.(\w+) }}", macro))
+
+
 def test_mart_contracts__and_tables_page_are_what_dbt_says() -> None:
     difference = mart_contracts.differences(read_marts())
     assert not difference, difference + "\nwrite them with: python -m orchestration.lib.mart_contracts"

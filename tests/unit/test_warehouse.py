@@ -85,6 +85,20 @@ def test_warehouse__killed_while_it_was_made_is_made_again(
     assert [path.name for path in workspace.home.iterdir()] == ["warehouse.duckdb"]
 
 
+def test_warehouse__of_no_bytes_is_made_again_and_one_of_other_bytes_is_named(workspace: Workspace) -> None:
+    workspace.home.mkdir()
+    workspace.warehouse.write_bytes(b"")
+    with open_warehouse(workspace) as con:
+        assert con.execute("select 1").fetchall() == [(1,)]
+    workspace.warehouse.write_bytes(b"something else" * 1_000)
+    with (
+        pytest.raises(UserError, match=r"warehouse\.duckdb is not a DuckDB file.*delete it"),
+        open_warehouse(workspace),
+    ):
+        pass
+    assert workspace.warehouse.stat().st_size == 14_000, "nothing is deleted by itself"
+
+
 def hold(workspace: Workspace, seconds: float) -> subprocess.Popen[str]:
     """Another process that holds the lock."""
     process = subprocess.Popen(
