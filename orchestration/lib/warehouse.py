@@ -67,7 +67,7 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         raise UserError(
             f"{path} is not a DuckDB file. It holds nothing that the landing zone does not: "
             "delete it, and the next refresh makes it anew"
-        ) from error
+        ) from None  # a run says the innermost cause
 
 
 def _create(path: Path) -> None:
