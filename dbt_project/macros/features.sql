@@ -350,17 +350,17 @@ from completed
     select spines.spine_id
     from {{ spine }} as spines
     inner join (
-        select daily.account_id
+        select daily.account_key
         from {{ daily }} as daily
         inner join ({{ _contacts_of_other_weight(role_weights) }}) as contacts on daily.contact_key = {{ id_key('contacts.contact_id') }}
 
         union
 
-        select descendants.account_id
+        select {{ id_key('descendants.account_id') }} as account_key
         from {{ daily }} as daily
         inner join ({{ _contacts_of_other_weight(role_weights) }}) as contacts on daily.contact_key = {{ id_key('contacts.contact_id') }}
-        inner join {{ descendants }} as descendants on daily.account_id = descendants.below_account_id
-    ) as weighed_anew on spines.account_id = weighed_anew.account_id
+        inner join {{ descendants }} as descendants on daily.account_key = {{ id_key('descendants.below_account_id') }}
+    ) as weighed_anew on {{ id_key('spines.account_id') }} = weighed_anew.account_key
     {%- endif %}
 
     union

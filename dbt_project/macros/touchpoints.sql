@@ -147,7 +147,7 @@ select * from landed
 
 {# What makes one count of int_touchpoints__daily. #}
 {% macro columns_of_a_day() %}
-    {{ return(['account_id', 'contact_id', 'signal', 'event_date', 'known_date']) }}
+    {{ return(['account_key', 'contact_key', 'signal', 'event_date', 'known_date']) }}
 {% endmacro %}
 
 {# Email events with what bots are recognised by. A select without its conditions. #}

@@ -25,7 +25,7 @@ LAYERS = ("staging", "intermediate", "features", "marts")
 AS_A_WHOLE = ", as a whole"
 #: Tables of fewer rows are tested whole: that is sooner done than choosing rows.
 LARGE_ROWS = 100_000
-#: Ids that tables may hold as whole numbers, too, and then are searched by.
+#: Ids that tables may hold as whole numbers, too or instead, and then are searched by.
 KEYS_OF_IDS = {"account_id": "account_key", "contact_id": "contact_key"}
 #: As the macro `id_key`; a test holds both equal.
 ID_KEY = "case when {0} is not null then cast(hash({0}) >> 1 as bigint) end"
@@ -306,7 +306,7 @@ def _restrict(
     relations = {_name(relation): relation for relation in tables_read(sql)}
     for name, relation in relations.items():
         ways = [rows for table, rows in how.reads_by if table == name]
-        if not ways and how.rows_by in _columns(con, relation):
+        if not ways and {how.rows_by, KEYS_OF_IDS.get(how.rows_by)} & set(_columns(con, relation)):
             ways = [how.rows_by]
         conditions = []
         if any(way.endswith(AS_A_WHOLE) for way in ways):

@@ -15,11 +15,20 @@ engaging as (
     select signal
     from {{ source('settings', 'engaging_signals') }}
     where exists (select 1 from asked)
+),
+
+-- Deleted ones, too: their deals remember who was engaged.
+accounts as (
+    select distinct
+        surviving_account_id as account_id,
+        {{ id_key('surviving_account_id') }} as account_key
+    from {{ ref('stg_crm__account_survivors') }}
 )
 
 select
-    daily.account_id,
-    daily.contact_id,
+    accounts.account_id,
+    daily.account_key,
+    contacts.contact_id,
     contacts.job_function,
     cast({{ dbt.dateadd('day', 1, 'daily.known_date') }} as timestamp) as from_at,
     max(cast({{ dbt.dateadd('day', 'rules.engaged_days + 1', 'daily.event_date') }} as timestamp)) as until_at
@@ -27,4 +36,5 @@ from {{ ref('int_touchpoints__daily') }} as daily
 cross join {{ source('settings', 'people_rules') }} as rules
 inner join engaging on daily.signal = engaging.signal
 inner join {{ ref('int_contacts') }} as contacts on daily.contact_key = {{ id_key('contacts.contact_id') }}
-group by daily.account_id, daily.contact_id, contacts.job_function, daily.known_date
+inner join accounts on daily.account_key = accounts.account_key
+group by accounts.account_id, daily.account_key, contacts.contact_id, contacts.job_function, daily.known_date

@@ -1,5 +1,5 @@
--- Kept from build to build: the counts are corrected by what changed among the touchpoints. The numbers beside account and contact are
--- what readers join by: no table is read as often, and texts are most of the cost of a pass.
+-- Kept from build to build: the counts are corrected by what changed among the touchpoints. Account and contact are numbers, made of their
+-- ids: no table is read as often, and texts would be most of the cost of writing, grouping and reading it.
 {%- set columns = columns_of_a_day() %}
 {%- set touchpoints = ref('int_touchpoints') %}
 {%- set moved = ref('int_touchpoints__moved') %}
@@ -10,7 +10,7 @@ with moved as (
         {{ columns | join(', ') }},
         count_change
     from {{ moved }}
-    where account_id is not null
+    where account_key is not null
 ),
 
 counts as (
@@ -30,21 +30,29 @@ counts as (
     from moved
 )
 {%- else %}
-with counts as (
+with touchpoints as (
+    select
+        {{ id_key('account_id') }} as account_key,
+        {{ id_key('contact_id') }} as contact_key,
+        signal,
+        event_date,
+        known_date
+    from {{ touchpoints }}
+    where account_id is not null
+),
+
+counts as (
     select
         {{ row_key(columns) }} as count_key,
         {{ columns | join(', ') }},
         1 as touchpoint_count
-    from {{ touchpoints }}
-    where account_id is not null
+    from touchpoints
 )
 {%- endif %}
 
 select
     count_key,
     {{ columns | join(', ') }},
-    {{ id_key('account_id') }} as account_key,
-    {{ id_key('contact_id') }} as contact_key,
     cast(sum(touchpoint_count) as bigint) as touchpoint_count
 from counts
 group by count_key, {{ columns | join(', ') }}

@@ -5,25 +5,28 @@
 ] %}
 {%- set touchpoints = ref('int_touchpoints') %}
 {%- set kept = ref('int_touchpoints__kept') %}
-{%- if is_full_build() %}
+with moved as (
+    select
+        {%- for column in columns %}
+        {{ column }},
+        {%- endfor %}
+        {{ id_key('account_id') }} as account_key,
+        {{ id_key('contact_id') }} as contact_key,
+        {%- if is_full_build() %}
+        cast(0 as bigint) as count_change
+    from {{ touchpoints }}
+    where 1 = 0
+        {%- else %}
+        cast(sum(_side) as bigint) as count_change
+    from {{ differences(kept) }}
+    -- As in int_touchpoints: what a bot did counts nowhere.
+    where bot_reason is null
+    group by {{ columns | join(', ') }}
+    having sum(_side) <> 0
+        {%- endif %}
+)
+
 select
-    {%- for column in columns %}
-    {{ column }},
-    {%- endfor %}
-    {{ row_key(columns_of_a_day()) }} as day_key,
-    cast(0 as bigint) as count_change
-from {{ touchpoints }}
-where 1 = 0
-{%- else %}
-select
-    {%- for column in columns %}
-    {{ column }},
-    {%- endfor %}
-    {{ row_key(columns_of_a_day()) }} as day_key,
-    cast(sum(_side) as bigint) as count_change
-from {{ differences(kept) }}
--- As in int_touchpoints: what a bot did counts nowhere.
-where bot_reason is null
-group by {{ columns | join(', ') }}
-having sum(_side) <> 0
-{%- endif %}
+    *,
+    {{ row_key(columns_of_a_day()) }} as day_key
+from moved

@@ -33,4 +33,4 @@ from {{ ref('int_contacts') }} as contacts
 inner join ranked on contacts.contact_id = ranked.contact_id
 cross join {{ source('settings', 'scorecard') }} as card
 cross join {{ source('settings', 'refresh') }} as refresh
-left join {{ ref('int_contact_touches') }} as touches on contacts.contact_id = touches.contact_id
+left join {{ ref('int_contact_touches') }} as touches on contacts.contact_key = touches.contact_key
