@@ -130,8 +130,13 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
 
     workspace = Workspace(tmp_path_factory.mktemp("increments") / "workspace")
     land_company(workspace, accounts=120, events=4_000, months=12, seed=7, until=date(2026, 6, 30), quiet=True)
+    settings = yaml.safe_load(workspace.scorecard_file.read_text("utf-8"))
+    for attribute in ("engaged_person_count", "buying_group_pct"):
+        settings["criteria"][attribute] = {"kind": "explicit", "attribute": attribute, "bands": "auto"}
+    workspace.scorecard_file.write_text(yaml.safe_dump(settings, sort_keys=False), "utf-8")
     made = Warehouse(workspace)
     assert made.build(START).is_full
+    assert made.rows("select count(*) > 0 from intermediate.int_people__engaged") == [(True,)]
     return made
 
 
