@@ -38,6 +38,16 @@
 {% endmacro %}
 
 {#
+    Of a table that is looked up for few rows: the condition that says which rows those ask for. In a full build all of them do.
+    values: a subquery.
+#}
+{% macro only_of(column, values) %}
+    {%- if not is_full_build() -%}
+    where {{ column }} in ({{ values }})
+    {%- endif -%}
+{% endmacro %}
+
+{#
     Keys whose rows are not those of the last build, each once or more.
 
     known_by: rows count only once this moment has come, as of each build.

@@ -121,13 +121,21 @@ with differing as (
     select landed.*
     from {{ relation }} as landed
     where
-        (
-            landed.{{ moment }} > {{ seen_until() }}
-            {%- if versions_by is not none %}
-            or (landed._is_repeated and coalesce(landed.{{ versions_by }}, landed._arrived_at) > {{ seen_until() }})
-            {%- endif %}
-        )
+        landed.{{ moment }} > {{ seen_until() }}
         and landed._file not in (select file from {{ source('increment', 'new_files') }})
+    {%- if versions_by is not none %}
+
+    union all
+
+    -- Apart, so that each condition can be answered from what is known of pieces of the table.
+    select landed.*
+    from {{ relation }} as landed
+    where
+        landed._is_repeated
+        and coalesce(landed.{{ versions_by }}, landed._arrived_at) > {{ seen_until() }}
+        and not coalesce(landed.{{ moment }} > {{ seen_until() }}, false)
+        and landed._file not in (select file from {{ source('increment', 'new_files') }})
+    {%- endif %}
 )
 
 select differing.*

@@ -1,13 +1,18 @@
+-- A condition each: an engine that knows the extremes of its pieces of a table then reads none of them, and with `or` all.
+{%- for model, what, id, moments in [
+    ('int_touchpoints', 'touchpoint', 'touchpoint_id', ['occurred_at', 'known_at']),
+    ('int_deals', 'deal', 'opportunity_id', ['closed_at', 'opened_at']),
+] %}
+{%- set loop_of_models = loop %}
+{%- for moment in moments %}
 select
-    'touchpoint' as what,
-    touchpoint_id as id
-from {{ ref('int_touchpoints') }}
-where occurred_at > {{ as_of_at() }} or known_at > {{ as_of_at() }}
+    '{{ what }}' as what,
+    {{ id }} as id
+from {{ ref(model) }}
+where {{ moment }} > {{ as_of_at() }}
+{%- if not (loop.last and loop_of_models.last) %}
 
-union all
-
-select
-    'deal' as what,
-    opportunity_id as id
-from {{ ref('int_deals') }}
-where closed_at > {{ as_of_at() }} or opened_at > {{ as_of_at() }}
+union
+{% endif %}
+{%- endfor %}
+{%- endfor %}

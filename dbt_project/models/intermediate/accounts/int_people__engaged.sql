@@ -10,10 +10,19 @@ with asked as (
     )
 ),
 
--- Where none asks there is nothing to join with, and days are not even read.
+-- Where none asks there is nothing to join with, and nothing is even read.
 engaging as (
     select signal
     from {{ source('settings', 'engaging_signals') }}
+    where exists (select 1 from asked)
+),
+
+contacts as (
+    select
+        job_function,
+        contact_id,
+        {{ id_key('contact_id') }} as contact_key
+    from {{ ref('int_contacts') }}
     where exists (select 1 from asked)
 ),
 
@@ -23,6 +32,7 @@ accounts as (
         surviving_account_id as account_id,
         {{ id_key('surviving_account_id') }} as account_key
     from {{ ref('stg_crm__account_survivors') }}
+    where exists (select 1 from asked)
 )
 
 select
@@ -35,6 +45,6 @@ select
 from {{ ref('int_touchpoints__daily') }} as daily
 cross join {{ source('settings', 'people_rules') }} as rules
 inner join engaging on daily.signal = engaging.signal
-inner join {{ ref('int_contacts') }} as contacts on daily.contact_key = {{ id_key('contacts.contact_id') }}
+inner join contacts on daily.contact_key = contacts.contact_key
 inner join accounts on daily.account_key = accounts.account_key
 group by accounts.account_id, daily.account_key, contacts.contact_id, contacts.job_function, daily.known_date

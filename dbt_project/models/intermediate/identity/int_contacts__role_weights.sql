@@ -1,6 +1,12 @@
 -- How much what a contact does counts for its account, by the function and seniority that its record had at the time. Only contacts
 -- who at any time counted for more or less than others, and they for all time.
-with versions as (
+-- Where none weighs unlike others nothing is even read.
+with survivors as (
+    select * from {{ ref('stg_crm__contact_survivors') }}
+    where exists (select 1 from {{ source('settings', 'role_weights') }})
+),
+
+versions as (
     select
         versions.contact_id,
         lower(trim(versions.job_function)) as job_function,
@@ -8,7 +14,7 @@ with versions as (
         versions.valid_from,
         versions.valid_to
     from {{ ref('stg_crm__contact_versions') }} as versions
-    inner join {{ ref('stg_crm__contact_survivors') }} as survivors on versions.contact_id = survivors.contact_id
+    inner join survivors on versions.contact_id = survivors.contact_id
     where
         survivors.surviving_contact_id = versions.contact_id
         and versions.valid_from <= {{ as_of_at() }}

@@ -9,22 +9,43 @@ with landed as (
 
 contacts as (
     select * from {{ ref('stg_crm__contact_survivors') }}
+    {{ only_of('contact_id', 'select contact_id from landed') }}
 ),
 
 emails as (
     select * from {{ ref('int_contact_emails') }}
+    {{ only_of('email', 'select email from landed') }}
 ),
 
 visitors as (
     select * from {{ ref('int_visitor_identities') }}
+    {{ only_of('visitor_id', 'select visitor_id from landed') }}
 ),
 
 account_survivors as (
     select * from {{ ref('stg_crm__account_survivors') }}
+    {{ only_of('account_id', 'select account_id from landed') }}
+),
+
+{%- if not is_full_build() %}
+
+people as (
+    select contact_id from contacts
+    union all
+    select contact_id from emails
+    union all
+    select contact_id from visitors
+),
+{%- endif %}
+
+survivors as (
+    select * from {{ ref('stg_crm__contact_survivors') }}
+    {{ only_of('contact_id', 'select contact_id from people') }}
 ),
 
 links as (
     select * from {{ ref('int_contact_accounts') }}
+    {{ only_of('landed_contact_id', 'select contact_id from people') }}
 ),
 
 bots as (
@@ -72,7 +93,7 @@ matched as (
         identified.occurred_at,
         identified.visitor_id,
         identified.campaign_id,
-        coalesce(contacts.surviving_contact_id, identified.landed_contact_id) as contact_id,
+        coalesce(survivors.surviving_contact_id, identified.landed_contact_id) as contact_id,
         coalesce(account_survivors.surviving_account_id, links.account_id) as account_id,
         case
             when account_survivors.surviving_account_id is not null then identified.occurred_at
@@ -89,7 +110,7 @@ matched as (
             identified.landed_contact_id = links.landed_contact_id
             and identified.occurred_at >= links.valid_from
             and identified.occurred_at < links.valid_to
-    left join contacts on identified.landed_contact_id = contacts.contact_id
+    left join survivors on identified.landed_contact_id = survivors.contact_id
 )
 
 select

@@ -1,9 +1,8 @@
 -- Counts by the cell in which an account stood when it responded, and by its cell of now: whoever wants one of them sums over the other.
-with rules as (
-    select * from {{ source('settings', 'campaign_rules') }}
-),
-
-campaigns as (
+{%- set counts = [
+    'member_count', 'response_count', 'meeting_count', 'deal_count', 'sourced_count', 'won_count', 'lost_count', 'won_amount',
+] %}
+with campaigns as (
     select * from {{ ref('stg_crm__campaigns') }}
 ),
 
@@ -11,114 +10,17 @@ refresh as (
     select * from {{ source('settings', 'refresh') }}
 ),
 
-members as (
-    select * from {{ ref('int_campaign_members') }}
-),
-
-responses as (
-    select
-        campaign_id,
-        account_id,
-        min(responded_at) as responded_at
-    from members
-    where is_responded and account_id is not null
-    group by campaign_id, account_id
-),
-
--- A deal may have several campaigns behind it, and counts in each.
-influenced as (
-    select
-        deals.opportunity_id,
-        deals.campaign_id,
-        deals.account_id,
-        1 as is_sourced
-    from {{ ref('int_deals') }} as deals
-    where deals.campaign_id is not null and deals.account_id is not null
-
-    union all
-
-    select
-        deals.opportunity_id,
-        responses.campaign_id,
-        deals.account_id,
-        0 as is_sourced
-    from {{ ref('int_deals') }} as deals
-    inner join responses on deals.account_id = responses.account_id
-    cross join rules
-    where
-        deals.opened_at >= responses.responded_at
-        and deals.opened_at <= {{ dbt.dateadd('day', 'rules.influence_days', 'responses.responded_at') }}
-),
-
-campaign_deals as (
-    select
-        influenced.campaign_id,
-        influenced.opportunity_id,
-        influenced.account_id,
-        max(influenced.is_sourced) as is_sourced
-    from influenced
-    group by influenced.campaign_id, influenced.opportunity_id, influenced.account_id
-),
-
-meetings as (
-    select
-        survivors.surviving_account_id as account_id,
-        activities.activity_id,
-        activities.campaign_id,
-        activities.occurred_at
-    from {{ ref('stg_crm__activities') }} as activities
-    inner join {{ ref('stg_crm__account_survivors') }} as survivors on activities.account_id = survivors.account_id
-    where
-        activities.activity_type = 'meeting'
-        and activities.occurred_at <= {{ as_of_at() }}
-        and not coalesce(activities.is_deleted, false)
-),
-
-campaign_meetings as (
-    select
-        campaign_id,
-        activity_id,
-        account_id
-    from meetings
-    where campaign_id is not null
-
-    union
-
-    select
-        responses.campaign_id,
-        meetings.activity_id,
-        meetings.account_id
-    from meetings
-    inner join responses on meetings.account_id = responses.account_id
-    cross join rules
-    where
-        meetings.occurred_at >= responses.responded_at
-        and meetings.occurred_at <= {{ dbt.dateadd('day', 'rules.influence_days', 'responses.responded_at') }}
-),
-
--- Accounts of a campaign, each as of its first response there; who did not respond as of the campaign's first day.
-campaign_accounts as (
-    select campaign_id, account_id from members
-    union
-    select campaign_id, account_id from campaign_deals
-    union
-    select campaign_id, account_id from campaign_meetings
-),
-
+-- Each account of a campaign as of its first response there; who did not respond as of the campaign's first day.
 moments as (
     select
-        campaign_accounts.campaign_id,
-        campaign_accounts.account_id,
+        campaign_accounts.*,
         case
-            when responses.responded_at is not null then cast(responses.responded_at as date)
+            when campaign_accounts.responded_at is not null then cast(campaign_accounts.responded_at as date)
             when campaigns.started_on <= refresh.as_of_date then campaigns.started_on
         end as stood_on
-    from campaign_accounts
+    from {{ ref('int_campaign_accounts') }} as campaign_accounts
     inner join campaigns on campaign_accounts.campaign_id = campaigns.campaign_id
     cross join refresh
-    left join responses
-        on campaign_accounts.campaign_id = responses.campaign_id and campaign_accounts.account_id = responses.account_id
-    where campaign_accounts.account_id is not null
 ),
 
 -- The end of the day before, so that the response itself has not moved it.
@@ -139,8 +41,7 @@ history_start as (
 
 standings as (
     select
-        moments.campaign_id,
-        moments.account_id,
+        moments.*,
         case when history_start.record_date < moments.stood_on then coalesce(stood.cell, 'none') else 'unknown' end as cell,
         coalesce(accounts.cell, 'none') as cell_now
     from moments
@@ -149,89 +50,56 @@ standings as (
     left join {{ ref('scored_accounts') }} as accounts on moments.account_id = accounts.account_id
 ),
 
-counted_members as (
+-- People of whom no account is known have no cell; nor has a campaign of which nobody is known, so that no cost is lost.
+counted as (
     select
-        members.campaign_id,
-        coalesce(standings.cell, 'none') as cell,
-        coalesce(standings.cell_now, 'none') as cell_now,
-        count(*) as member_count,
-        count(distinct members.account_id) as account_count,
-        cast(sum(case when members.is_responded then 1 else 0 end) as bigint) as response_count
-    from members
-    left join standings on members.campaign_id = standings.campaign_id and members.account_id = standings.account_id
-    group by members.campaign_id, coalesce(standings.cell, 'none'), coalesce(standings.cell_now, 'none')
-),
+        campaign_id,
+        cell,
+        cell_now,
+        case when member_count > 0 then 1 else 0 end as account_count,
+        {{ counts | join(',\n        ') }}
+    from standings
 
-counted_deals as (
+    union all
+
     select
-        campaign_deals.campaign_id,
-        coalesce(standings.cell, 'none') as cell,
-        coalesce(standings.cell_now, 'none') as cell_now,
-        count(*) as deal_count,
-        cast(sum(campaign_deals.is_sourced) as bigint) as sourced_count,
-        cast(sum(case when deals.status = 'won' then 1 else 0 end) as bigint) as won_count,
-        cast(sum(case when deals.status = 'lost' then 1 else 0 end) as bigint) as lost_count,
-        cast(sum(case when deals.status = 'won' then deals.amount end) as decimal(18, 2)) as won_amount
-    from campaign_deals
-    inner join {{ ref('int_deals') }} as deals on campaign_deals.opportunity_id = deals.opportunity_id
-    left join standings
-        on campaign_deals.campaign_id = standings.campaign_id and campaign_deals.account_id = standings.account_id
-    group by campaign_deals.campaign_id, coalesce(standings.cell, 'none'), coalesce(standings.cell_now, 'none')
-),
+        campaign_id,
+        'none' as cell,
+        'none' as cell_now,
+        0 as account_count,
+        1 as member_count,
+        case when is_responded then 1 else 0 end as response_count,
+        {%- for count in counts[2:] %}
+        0 as {{ count }}{{ ',' if not loop.last }}
+        {%- endfor %}
+    from {{ ref('int_campaign_members') }}
+    where account_id is null
 
-counted_meetings as (
+    union all
+
     select
-        campaign_meetings.campaign_id,
-        coalesce(standings.cell, 'none') as cell,
-        coalesce(standings.cell_now, 'none') as cell_now,
-        count(*) as meeting_count
-    from campaign_meetings
-    left join standings
-        on campaign_meetings.campaign_id = standings.campaign_id and campaign_meetings.account_id = standings.account_id
-    group by campaign_meetings.campaign_id, coalesce(standings.cell, 'none'), coalesce(standings.cell_now, 'none')
-),
-
--- A campaign of which nobody is known has one row without a cell, so that no cost is lost.
-cells as (
-    select campaign_id, cell, cell_now from counted_members
-    union
-    select campaign_id, cell, cell_now from counted_deals
-    union
-    select campaign_id, cell, cell_now from counted_meetings
-    union
-    select campaign_id, 'none' as cell, 'none' as cell_now from campaigns
+        campaign_id,
+        'none' as cell,
+        'none' as cell_now,
+        0 as account_count,
+        {%- for count in counts %}
+        0 as {{ count }}{{ ',' if not loop.last }}
+        {%- endfor %}
+    from campaigns
 ),
 
 joined as (
     select
-        cells.campaign_id,
-        cells.cell,
-        cells.cell_now,
-        coalesce(counted_members.member_count, 0) as member_count,
-        coalesce(counted_members.account_count, 0) as account_count,
-        coalesce(counted_members.response_count, 0) as response_count,
-        coalesce(counted_meetings.meeting_count, 0) as meeting_count,
-        coalesce(counted_deals.deal_count, 0) as deal_count,
-        coalesce(counted_deals.sourced_count, 0) as sourced_count,
-        coalesce(counted_deals.won_count, 0) as won_count,
-        coalesce(counted_deals.lost_count, 0) as lost_count,
-        counted_deals.won_amount
-    from cells
-    left join counted_members
-        on
-            cells.campaign_id = counted_members.campaign_id
-            and cells.cell = counted_members.cell
-            and cells.cell_now = counted_members.cell_now
-    left join counted_deals
-        on
-            cells.campaign_id = counted_deals.campaign_id
-            and cells.cell = counted_deals.cell
-            and cells.cell_now = counted_deals.cell_now
-    left join counted_meetings
-        on
-            cells.campaign_id = counted_meetings.campaign_id
-            and cells.cell = counted_meetings.cell
-            and cells.cell_now = counted_meetings.cell_now
+        campaign_id,
+        cell,
+        cell_now,
+        cast(sum(account_count) as bigint) as account_count,
+        {%- for count in counts[:-1] %}
+        cast(sum({{ count }}) as bigint) as {{ count }},
+        {%- endfor %}
+        cast(sum(won_amount) as decimal(18, 2)) as won_amount
+    from counted
+    group by campaign_id, cell, cell_now
 ),
 
 -- The cost is shared by the members, to the cent: each cell has what the members up to it cost less what those before it did.
@@ -262,7 +130,7 @@ select
     shared.won_count,
     shared.lost_count,
     cast(1.0 * shared.won_count / nullif(shared.won_count + shared.lost_count, 0) as double) as win_rate,
-    coalesce(shared.won_amount, 0) as won_amount,
+    shared.won_amount,
     cast(
         case
             when shared.all_members = 0 then case when shared.cell = 'none' and shared.cell_now = 'none' then campaigns.cost else 0 end

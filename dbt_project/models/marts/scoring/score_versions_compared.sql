@@ -76,6 +76,8 @@ versions as (
         win_probability,
         {{ adapter.quote('rank') }} as rank_no
     from active
+    -- Nothing to compare with: scored_accounts says all that could be said here.
+    where exists (select 1 from cards)
 
     union all
 
