@@ -308,7 +308,7 @@ def _restrict(
         ways = [rows for table, rows in how.reads_by if table == name]
         if not ways and {how.rows_by, KEYS_OF_IDS.get(how.rows_by)} & set(_columns(con, relation)):
             ways = [how.rows_by]
-        conditions = []
+        asked: dict[str, list[str]] = {}
         if any(way.endswith(AS_A_WHOLE) for way in ways):
             continue
         for way in ways:
@@ -318,11 +318,16 @@ def _restrict(
                 of_keys = _searched(
                     con, relations[linked], _own_column(how, linked), "select k from temp.main.keys_of_rows"
                 )
-                values = f'select "{linked_column}" from {relations[linked]} where {of_keys}'
-                conditions.append(_searched(con, relation, column, values))
+                asked.setdefault(column, []).append(
+                    f'select "{linked_column}" from {relations[linked]} where {of_keys}'
+                )
             elif column != "-":
-                conditions.append(_searched(con, relation, column, "select k from temp.main.keys_of_rows"))
-        if conditions:
+                asked.setdefault(column, []).append("select k from temp.main.keys_of_rows")
+        if asked:
+            # One search for all values of a column: with `or` between two of them DuckDB asks both of every row.
+            conditions = [
+                _searched(con, relation, column, " union all ".join(values)) for column, values in asked.items()
+            ]
             read, view = relation, views.get(name)
             if view is not None and ways == [view.following.rows_by]:
                 read = f"({_restrict(con, view, views, f'{prefix}{name}__')}\n)"
@@ -403,9 +408,9 @@ def _bring_up_to_date(
     con: duckdb.DuckDBPyConnection, model: CompiledModel, kept: Kept, differences: Differences
 ) -> None:
     key = kept.unique_key
-    removed = f" or {kept.remove_after}" if kept.remove_after else ""
+    removed = [kept.remove_after] if kept.remove_after else []
     if key and kept.own_rows:
-        _find_old_rows(con, model, f"{kept.own_rows}{removed}")
+        _find_old_rows(con, model, kept.own_rows, *removed)
         sql = model.increment_sql.replace(model.relation, 'temp.main."old_rows"')
         con.execute(f"create or replace temp table new_rows as {sql}")
     else:
@@ -418,7 +423,7 @@ def _bring_up_to_date(
             con.execute("drop table new_rows")
             differences.set(model.name, ANEW)
             return
-        _find_old_rows(con, model, f"{key} in (select {key} from new_rows){removed}")
+        _find_old_rows(con, model, f"{key} in (select {key} from new_rows)", *removed)
     is_old = "rowid in (select id from temp.main.old_ids)"
     if kept.remove_after:
         con.execute(f"delete from new_rows where {kept.remove_after}")
@@ -436,9 +441,14 @@ def _bring_up_to_date(
     con.execute("drop table old_rows")
 
 
-def _find_old_rows(con: duckdb.DuckDBPyConnection, model: CompiledModel, condition: str) -> None:
-    """Put rows of the model's table aside. Which ones first: with all columns in one query, all of them are read of all rows."""
-    con.execute(f"create or replace temp table old_ids as select rowid as id from {model.relation} where {condition}")
+def _find_old_rows(con: duckdb.DuckDBPyConnection, model: CompiledModel, *conditions: str) -> None:
+    """Put rows of the model's table aside that meet any of the conditions.
+
+    Which ones first: with all columns in one query, all of them are read of all rows. A search for each condition: with `or` between them
+    DuckDB asks both of every row.
+    """
+    searches = " union ".join(f"select rowid as id from {model.relation} where {condition}" for condition in conditions)
+    con.execute(f"create or replace temp table old_ids as {searches}")
     con.execute(
         f"create or replace temp table old_rows as select * from {model.relation} where rowid in (select id from old_ids)"
     )
