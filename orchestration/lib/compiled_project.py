@@ -61,6 +61,7 @@ class Following:
     differs_in : a model or raw table whose differences are those of this one: told there, not found here
     is_difference : the model itself says what differs, and is made at each build
     every_refresh : it reads the as-of moment in another way than by comparing moments of rows with it
+    every_day : a table that is kept, and of which all rows may be others on another day: made anew then
     is_compared : made anew, it is compared with the table of the last build
     stamped : "column where condition": in these rows the column is the refresh's as-of moment, which makes no row differ
     refreshed_from : a table with one row per value of `rows_by`, whose other columns are this table's, too, and are written over at each
@@ -72,6 +73,7 @@ class Following:
     differs_in: str = ""
     is_difference: bool = False
     every_refresh: bool = False
+    every_day: bool = False
     is_compared: bool = False
     stamped: str = ""
     refreshed_from: str = ""

@@ -136,6 +136,7 @@ def _following(node: Any) -> Following:
         differs_in=meta.get("differs_in", ""),
         is_difference=bool(meta.get("is_difference")),
         every_refresh=bool(meta.get("every_refresh")),
+        every_day=bool(meta.get("every_day")),
         is_compared=bool(meta.get("is_compared")),
         stamped=meta.get("stamped", ""),
         refreshed_from=meta.get("refreshed_from", ""),

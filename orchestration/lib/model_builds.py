@@ -182,14 +182,14 @@ def _renew(
         if how.is_compared:
             differences.write(model.name, f"select *, 1 as _side from {model.relation} limit 0")
         differences.set(model.name, SAME)
-    elif model.kept is not None:
+    elif model.kept is not None and (differences.is_known or not how.every_day):
         _bring_up_to_date(con, model, model.kept, differences)
     elif not must and how.rows_by and _find_keys(con, model, states, differences):
         _renew_rows(con, model, differences, views)
     elif how.is_compared:
         _make_and_compare(con, model, differences)
     else:
-        _make_anew(con, model, model.increment_sql)
+        _make_anew(con, model, model.increment_sql if model.kept is None else model.sql)
         if how.is_difference:
             differences.show(model.name, model.relation)
         else:
