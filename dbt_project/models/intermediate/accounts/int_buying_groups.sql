@@ -15,7 +15,7 @@ rules as (
 ),
 
 own_spans as (
-    select * from {{ ref('int_people__engaged') }}
+    select * from {{ ref('int_people__functions') }}
 ),
 
 seen_spans as (

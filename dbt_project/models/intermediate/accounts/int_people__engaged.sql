@@ -17,15 +17,6 @@ engaging as (
     where exists (select 1 from asked)
 ),
 
-contacts as (
-    select
-        job_function,
-        contact_id,
-        {{ id_key('contact_id') }} as contact_key
-    from {{ ref('int_contacts') }}
-    where exists (select 1 from asked)
-),
-
 -- Deleted ones, too: their deals remember who was engaged.
 accounts as (
     select distinct
@@ -38,13 +29,12 @@ accounts as (
 select
     accounts.account_id,
     daily.account_key,
-    contacts.contact_id,
-    contacts.job_function,
+    daily.contact_key,
     cast({{ dbt.dateadd('day', 1, 'daily.known_date') }} as timestamp) as from_at,
     max(cast({{ dbt.dateadd('day', 'rules.engaged_days + 1', 'daily.event_date') }} as timestamp)) as until_at
 from {{ ref('int_touchpoints__daily') }} as daily
 cross join {{ source('settings', 'people_rules') }} as rules
 inner join engaging on daily.signal = engaging.signal
-inner join contacts on daily.contact_key = contacts.contact_key
 inner join accounts on daily.account_key = accounts.account_key
-group by accounts.account_id, daily.account_key, contacts.contact_id, contacts.job_function, daily.known_date
+where daily.contact_key is not null
+group by accounts.account_id, daily.account_key, daily.contact_key, daily.known_date
