@@ -379,7 +379,9 @@ def land_new_records(home: Path, count: int, moment: datetime, seed: int) -> Non
     """Land what happened in the five minutes after `moment`: web and email events, and one new contact per thousand of them.
 
     Most visits are by known visitors and most messages go to known contacts; one visitor in twenty is new, and some of the
-    forms are filled in by the new contacts, who belong to known accounts.
+    forms are filled in by the new contacts, who belong to known accounts. What is opened, clicked and
+    unsubscribed from are the 100,000 messages that were delivered last, one time in fifty by a mail-security gateway; one new
+    visitor in forty is a crawler.
 
     Parameters
     ----------
@@ -392,6 +394,7 @@ def land_new_records(home: Path, count: int, moment: datetime, seed: int) -> Non
     import numpy as np
     import pyarrow as pa
 
+    from orchestration.lib.demo_company import vocabulary as words
     from orchestration.lib.demo_company.tables import LandingFiles, moments, numbered, texts
     from orchestration.lib.landing import landing_file
 
@@ -413,6 +416,11 @@ def land_new_records(home: Path, count: int, moment: datetime, seed: int) -> Non
         known = con.execute(
             f"select visitor_id, max(contact_id) as contact_id from {web_files} where contact_id is not null "
             "group by visitor_id order by visitor_id"
+        ).to_arrow_table()
+        recent = con.execute(
+            f"select message_id, email from {email_files} where event_type = 'delivered' and occurred_at <= ? "
+            "order by occurred_at desc, message_id limit 100_000",
+            [moment],
         ).to_arrow_table()
 
     start = int((moment - datetime(1970, 1, 1)).total_seconds())
@@ -455,9 +463,25 @@ def land_new_records(home: Path, count: int, moment: datetime, seed: int) -> Non
         numbered("v-", number, 12),
     )
     fills_form = (kind >= 3) & is_new
+    web_agent = np.where(is_new & (number % 40 == 0), words.CRAWLER_AGENT, number % 5)
 
-    email_kind = rng.choice(6, email_count, p=[0.37, 0.35, 0.20, 0.06, 0.01, 0.01])
-    receiver = rng.integers(0, len(contacts), email_count)
+    # Email: what is delivered or bounces is what was sent, in its order; what is opened and clicked was delivered before.
+    email_types = ["sent", "delivered", "opened", "clicked", "bounced", "unsubscribed"]
+    email_kind = rng.choice(len(email_types), email_count, p=[0.37, 0.35, 0.20, 0.06, 0.01, 0.01])
+    acts = np.isin(email_kind, [2, 3, 5])
+    sends = email_kind == 0
+    message = np.zeros(email_count, dtype=np.int64)
+    message[sends] = np.arange(sends.sum())
+    message[~sends & ~acts] = np.arange((~sends & ~acts).sum()) % max(1, sends.sum())
+    receiver = rng.integers(0, len(contacts), email_count)[message]
+    of_recent = rng.integers(0, len(recent), email_count)
+
+    def of_message(recents: Any, news: Any) -> Any:
+        return pa.compute.if_else(pa.array(acts), recents.combine_chunks().take(pa.array(of_recent)), news)
+
+    email_agent = np.where(
+        rng.random(email_count) < 0.02, words.GATEWAY_AGENT, rng.integers(0, words.HUMAN_AGENT_COUNT, email_count)
+    )
     tick = f"{moment + TICK:%Y%m%dT%H%M}"
     with LandingFiles(lambda table, name: landing_file(workspace, table, name)) as files:
         files.append(
@@ -484,7 +508,9 @@ def land_new_records(home: Path, count: int, moment: datetime, seed: int) -> Non
                     known["contact_id"].combine_chunks(), known_row, ~is_known | (rng.random(web_count) < 0.5)
                 ),
                 "email": texts(new_emails, rng.integers(0, contact_count, web_count), ~fills_form),
-                "url": texts(["https://www.flowdesk.example/"], np.zeros(web_count, dtype=np.int64)),
+                "url": texts(words.URLS, rng.integers(0, words.URL_PRODUCT, web_count)),
+                "user_agent": texts(words.USER_AGENTS, web_agent),
+                "ip_address": _addresses(number),
             },
         )
         files.append(
@@ -493,12 +519,24 @@ def land_new_records(home: Path, count: int, moment: datetime, seed: int) -> Non
             {
                 "event_id": numbered("e-", next_email + np.arange(email_count), 12),
                 "occurred_at": times(email_count),
-                "event_type": texts(["sent", "delivered", "opened", "clicked", "bounced", "unsubscribed"], email_kind),
-                "message_id": numbered("m-", next_message + np.arange(email_count), 12),
-                "contact_id": texts(contacts["contact_id"].combine_chunks(), receiver, rng.random(email_count) < 0.2),
-                "email": texts(contacts["email"].combine_chunks(), receiver),
+                "event_type": texts(email_types, email_kind),
+                "message_id": of_message(recent["message_id"], numbered("m-", next_message + message, 12)),
+                "contact_id": texts(
+                    contacts["contact_id"].combine_chunks(), receiver, acts | (rng.random(email_count) < 0.2)
+                ),
+                "email": of_message(recent["email"], contacts["email"].combine_chunks().take(pa.array(receiver))),
+                "link_url": texts(words.URLS, rng.integers(0, words.URL_FORM, email_count), email_kind != 3),
+                "user_agent": texts(words.USER_AGENTS, email_agent, ~acts),
+                "ip_address": pa.compute.if_else(pa.array(acts), _addresses(of_recent * 11), None),
             },
         )
+
+
+def _addresses(numbers: Any) -> Any:
+    """A network address for each number, shape (n,), of those that RFC 2544 keeps for benchmarks; they repeat after 131,072."""
+    import pyarrow as pa
+
+    return pa.array([f"198.{18 + (n >> 16) % 2}.{(n >> 8) % 256}.{n % 256}" for n in numbers.tolist()])
 
 
 def _next_numbers(con: Any, files: str, *columns: str) -> list[int]:

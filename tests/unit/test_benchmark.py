@@ -174,6 +174,12 @@ def test_new_records__are_new_in_the_window_and_the_same_again(before: Workspace
     visitors = set(_rows(workspace, "web/events", "visitor_id", new_file))
     known = set(_rows(workspace, "web/events", "visitor_id", f"not {new_file}"))
     assert 0 < len(visitors - known) < len(visitors & known)
+    acted = f"{new_file} and event_type in ('opened', 'clicked', 'unsubscribed')"
+    delivered = _rows(workspace, "email/events", "message_id || email", f"not {new_file} and event_type = 'delivered'")
+    assert set(_rows(workspace, "email/events", "message_id || email", acted)) <= set(delivered)
+    assert all(_rows(workspace, "email/events", "ip_address is not null and user_agent is not null", acted))
+    gateway = f"{acted} and user_agent like '%MailGuard%'"
+    assert 0 < len(_rows(workspace, "email/events", "1", gateway)) < len(_rows(workspace, "email/events", "1", acted))
 
 
 def test_measure__counts_memory_and_time_of_the_whole_process() -> None:

@@ -87,8 +87,8 @@ acted as (
         event_type in ('opened', 'clicked', 'unsubscribed')
         and ip_address is not null
         {%- if not is_full_build() %}
-        -- Of years of events only those since the first minute that is looked at are searched by address.
-        and occurred_at >= (select min(minute_at) from {{ looked_at }})
+        -- Of years of events only those since the first minute that is looked at are searched by address; none where there is no address.
+        and occurred_at >= (select coalesce(min(minute_at), {{ end_of_time() }}) from {{ looked_at }})
         and {{ row_key(['ip_address', dbt.date_trunc('minute', 'occurred_at')]) }} in (select group_key from {{ looked_at }})
         {%- endif %}
 ),
