@@ -380,7 +380,7 @@ def land_new_records(home: Path, count: int, moment: datetime, seed: int) -> Non
 
     Most visits are by known visitors and most messages go to known contacts; one visitor in twenty is new, and some of the
     forms are filled in by the new contacts, who belong to known accounts. What is opened, clicked and
-    unsubscribed from are the 100,000 messages that were delivered last, one time in fifty by a mail-security gateway; one new
+    unsubscribed from are the 100,000 messages that were delivered last, one time in twenty by a mail-security gateway; one new
     visitor in forty is a crawler.
 
     Parameters
@@ -480,7 +480,7 @@ def land_new_records(home: Path, count: int, moment: datetime, seed: int) -> Non
         return pa.compute.if_else(pa.array(acts), recents.combine_chunks().take(pa.array(of_recent)), news)
 
     email_agent = np.where(
-        rng.random(email_count) < 0.02, words.GATEWAY_AGENT, rng.integers(0, words.HUMAN_AGENT_COUNT, email_count)
+        rng.random(email_count) < 0.05, words.GATEWAY_AGENT, rng.integers(0, words.HUMAN_AGENT_COUNT, email_count)
     )
     tick = f"{moment + TICK:%Y%m%dT%H%M}"
     with LandingFiles(lambda table, name: landing_file(workspace, table, name)) as files:
