@@ -146,7 +146,7 @@ def _show(report: BenchmarkReport) -> None:
     out.print(steps)
 
     for title, attribute, count in (
-        ("Slowest dbt models, s (median; two run at a time)", "models", _LISTED_MODELS),
+        ("Slowest dbt models, s (median)", "models", _LISTED_MODELS),
         ("Loading by table, s (median; without the first file of each load)", "tables", 5),
     ):
         listed = screens.table(title, attribute.removesuffix("s"), ">full build", ">tick")
