@@ -9,7 +9,7 @@ import click
 from rich.markup import escape
 
 from orchestration.cli import screens
-from orchestration.lib.ledger import find_operation, fold, land_adjustment
+from orchestration.lib.ledger import find_operation, fold, land_adjustment, waiting_count
 from orchestration.lib.marts_reader import find_account, find_contact, open_marts, rows
 from orchestration.lib.moments import parse_moment
 from orchestration.lib.training import author
@@ -19,7 +19,17 @@ OPERATIONS = ("add", "subtract", "set")
 MOST_POINTS = 100_000
 
 
-@click.command(options_metavar="[ACCOUNT] add|subtract|set POINTS --note TEXT")
+class _NamesNegativePoints(click.Command):
+    """Says of `set -7` that points are not negative, and not that there is no such option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for word in args:
+            if word[:1] == "-" and word[1:].isdecimal():
+                _points(word)
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_NamesNegativePoints, options_metavar="[ACCOUNT] add|subtract|set POINTS --note TEXT")
 @click.argument("words", nargs=-1, required=True, metavar="")
 @click.option("--contact", default=None, metavar="ID", help="Points of this contact instead of an account's.")
 @click.option("--note", required=True, help="The reason; everybody who asks for the account's points will read it.")
@@ -91,6 +101,7 @@ def list_operations(workspace: Workspace, account: str | None, contact: str | No
             if at is not None:
                 raise click.UsageError("--at needs an account or a contact")
             _show_newest(out, con, top)
+            _say_waiting(out, waiting_count(con, workspace))
             return
         subject = _contact(con, contact) if contact is not None else _account(con, account or "")
         found = rows(
@@ -101,6 +112,7 @@ def list_operations(workspace: Workspace, account: str | None, contact: str | No
             [subject["contact_id"] if contact is not None else subject["account_id"]],
         )
         as_of_at = rows(con, "select as_of_at from publication")[0]["as_of_at"]
+        waiting = waiting_count(con, workspace)
     if at is not None:
         as_of_at = parse_moment(at)
         then = {entry.ledger_id: entry for entry in fold(found, as_of_at)}
@@ -118,6 +130,13 @@ def list_operations(workspace: Workspace, account: str | None, contact: str | No
     out.print(f"[bold]{escape(subject['name'])}[/bold]: balance {balance} as of {as_of_at:%Y-%m-%d %H:%M} UTC")
     if found:
         out.print(_table("Operations, the newest first", list(reversed(found))[:top]))
+    _say_waiting(out, waiting)
+
+
+def _say_waiting(out: Any, count: int) -> None:
+    if count:
+        verb = "operation waits" if count == 1 else "operations wait"
+        out.print(f"{count:,} new {verb} for the next refresh, whosever they are: scoring refresh")
 
 
 @adjustments.command()

@@ -14,6 +14,7 @@ from orchestration.cli import screens
 from orchestration.lib.errors import UserError
 from orchestration.lib.job_runner import prepare_process
 from orchestration.lib.scorecard_settings import settings_of
+from orchestration.lib.version_texts import edited_sentences, own_figures
 from orchestration.lib.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def list_versions(workspace: Workspace) -> None:
     )  # fmt: skip
     for card in cards:
         its = card.document["card"]
-        figures = its.get("evaluation", {}).get("card") or {}
+        figures = own_figures(its.get("evaluation", {}))
         result.add_row(
             card.version, card.state, card.document["created_at"][:16].replace("T", " "), escape(card.document["author"]),
             card.document.get("parent") or "", f"{its['deal_count']:,}", f"{its['won_count']:,}",
@@ -115,6 +116,8 @@ def _print_head(out: Any, stored: StoredCard, card: Card) -> None:
     out.print(f"  {escape(document['note'])}")
     for sentence in card.verdict:
         out.print(f"  {escape(sentence)}")
+    for sentence in edited_sentences(card.evaluation):
+        out.print(f"  {escape(sentence)}")
     if card.choices:
         pins = [f"{p.criterion}/{p.band} = {p.points:+d}" for p in card.choices.pins]
         signs = [f"{name} {sign}" for name, sign in card.choices.signs.items()]
@@ -156,7 +159,7 @@ def diff(workspace: Workspace, first: str, second: str) -> None:
         )  # fmt: skip
     out.print(result if rows else "No row differs.")
     figures = screens.table("On the deals that closed later than each fit", "figure", f">{first}", f">{second}")
-    evaluations = [card.evaluation.get("card") or {} for card in cards]
+    evaluations = [own_figures(card.evaluation) for card in cards]
     for name in ("auc", "log_loss", "brier", "ece", "calibration_slope", "lift_20"):
         figures.add_row(name.replace("_", " "), *(screens.figure(e.get(name), 3) for e in evaluations))
     figures.add_row("deals of the fit", *(f"{card.deal_count:,}" for card in cards))

@@ -397,7 +397,8 @@ def _csv_rejects(connection: duckdb.DuckDBPyConnection, path: Path, header_line:
         reason = _CSV_REASONS.get(error_type, message.splitlines()[0] if message else error_type)
         counts = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", message or "")
         if counts:
-            reason = f"{counts[2]} columns where the header has {counts[1]}"
+            # The parser stops counting at the first column that is one too many.
+            reason = f"{'more' if int(counts[2]) > int(counts[1]) else 'fewer'} columns than the header's {counts[1]}"
         rejects.append(Reject(row, f"csv: {reason}", (record or "").strip("\r\n")))
     return rejects
 

@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 
 from orchestration.lib.errors import UserError
+from orchestration.lib.landing import landed_files
 from orchestration.lib.marts_reader import rows
 from orchestration.lib.personal_records import checked_end, checked_note, land_record, utc_now
 from orchestration.lib.workspace import Workspace
@@ -113,6 +114,18 @@ def land_adjustment(
         "void_of": void_of,
     }
     return land_record(workspace, TABLE, "adjustment_id", record)
+
+
+def waiting_count(con: duckdb.DuckDBPyConnection, workspace: Workspace) -> int:
+    """Operations that people have landed since the last refresh began.
+
+    Parameters
+    ----------
+    con : connection to the published marts
+    """
+    found = con.execute("select arrived_at from load_report where source_table = ?", [TABLE]).fetchall()
+    loaded = {arrived_at for (arrived_at,) in found}
+    return sum(file.arrived_at not in loaded for file in landed_files(workspace, TABLE))
 
 
 def find_operation(con: duckdb.DuckDBPyConnection, key: str) -> dict[str, Any]:

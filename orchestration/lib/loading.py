@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # Raised whenever the same file would be loaded differently: all tables then load anew from the landing zone.
 LOADER_VERSION = 2
+#: Of such a file nothing could be loaded.
+FAILED = ["refused", "unreadable"]
 # So many combinations of values that kept a table's rules are remembered; a table of unique amounts has too many.
 MAX_PASSED = 1_000
 # Below this many bad rows a share says little, so a small file is refused only when all of its rows are bad.
@@ -94,7 +96,7 @@ class BalanceError(AssertionError):
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that keeps a table from being complete. It blocks what depends on that table alone."""
+    """A file that keeps a table from being complete. The run goes on with the table's other rows, and its exit status says so."""
 
     source_table: str
     file: str
@@ -270,25 +272,39 @@ def load(
     create_tables(con, contracts)
     counts: dict[str, RowCounts] = {}
     notices: list[str] = []
+    failed_now: set[tuple[str, str]] = set()
     for name, contract in contracts.items():
         counts[name] = RowCounts()
         loader = _TableLoader(con, workspace, contract, sources[name], progress)
         for landed in loader.pending(notices):
             outcome = loader.load_file(landed)
+            if outcome.status in FAILED:
+                failed_now.add((name, landed.file))
             counts[name] += RowCounts(1, outcome.rows_in, outcome.loaded, outcome.already_there, outcome.quarantined)
             if outcome.status in ("empty", "header_only") or (outcome.status == "loaded" and outcome.message):
                 notices.append(f"{name}: {landed.original_name}: {outcome.message}")
-    return LoadResult(counts, _failures(con, contracts), tuple(notices))
+    return LoadResult(counts, _failures(con, contracts, failed_now), tuple(notices))
 
 
-def _failures(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contract]) -> tuple[Failure, ...]:
+def _failures(
+    con: duckdb.DuckDBPyConnection, contracts: dict[str, Contract], failed_now: Collection[tuple[str, str]]
+) -> tuple[Failure, ...]:
+    """What this load could not read, and of earlier ones what no later file of the table has mended.
+
+    Of files that came together, one that loads mends none of the others: which of them is the later is a matter of their names.
+    """
     rows = con.execute(
-        "select source_table, original_name, status, message from load.files as failed "
-        "where status in ('refused', 'unreadable') and not exists (select 1 from load.files as later "
+        "select source_table, original_name, status, message, file, exists (select 1 from load.files as later "
         "where later.source_table = failed.source_table and later.status = 'loaded' "
-        "and later.arrived_at > failed.arrived_at) order by source_table, arrived_at"
+        "and later.arrived_at > failed.arrived_at) as is_mended "
+        "from load.files as failed where status in (select unnest(?)) order by source_table, arrived_at",
+        [FAILED],
     ).fetchall()
-    return tuple(Failure(*row) for row in rows if row[0] in contracts)
+    return tuple(
+        Failure(table, name, status, message)
+        for table, name, status, message, file, is_mended in rows
+        if table in contracts and ((table, file) in failed_now or not is_mended)
+    )
 
 
 class _TableLoader:

@@ -35,6 +35,8 @@ def recorded_day(con: duckdb.DuckDBPyConnection, text: str) -> date:
         raise UserError(
             f"--since must be yesterday, last-week or a date such as 2026-06-30 (value: {text!r})"
         ) from None
+    if meant >= today and text not in DAYS_BACK:
+        raise UserError(f"--since must be a day before {today}, that of the last refresh (value: {text!r})")
     found = [day["record_date"] for day in days if day["is_recorded"] and day["record_date"] <= meant]
     if not found:
         first = days[0]["record_date"]

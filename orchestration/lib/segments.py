@@ -269,7 +269,11 @@ def confirm(workspace: Workspace, consumer: str, name: str, feed_id: str) -> Non
     folder = _consumer_folder(workspace, consumer, name)
     state = folder / f"{feed_id}.parquet"
     if not feed_id.isalnum() or not state.exists():
-        raise UserError(f"consumer {consumer}, segment {name}: there is no feed to confirm (value: {feed_id!r})")
+        waiting = sorted(old.stem for old in folder.glob("*.parquet") if old.name != "confirmed.parquet")
+        raise UserError(
+            f"consumer {consumer}, segment {name}: there is no feed to confirm of this name (value: {feed_id!r}); "
+            + (f"waiting: {', '.join(waiting)}" if waiting else "none is waiting")
+        )
     os.replace(state, folder / "confirmed.parquet")
     for old in folder.glob("*.parquet"):
         if old.name != "confirmed.parquet":

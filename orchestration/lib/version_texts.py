@@ -324,8 +324,19 @@ def edited_sentence(evaluation: Mapping[str, Any]) -> str:
     count = counted(len(edited["rows"]), "row")
     return (
         f"The verdict and the figures on later deals are those of {edited['from_version']}: {count} of this card had points "
-        "changed by hand afterwards, without a new fit. What that costs stands under choices of people."
+        "changed by hand afterwards, without a new fit."
     )
+
+
+def edited_sentences(evaluation: Mapping[str, Any]) -> list[str]:
+    """The same, and what the changes cost."""
+    edited = evaluation.get("edited")
+    return [edited_sentence(evaluation), *price_sentences(edited["price"])] if edited else []
+
+
+def own_figures(evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The card's figures on later deals; none where points were changed by hand after they had been measured."""
+    return {} if evaluation.get("edited") else evaluation.get("card") or {}
 
 
 def limit_sentences(card: Card, tested: bool) -> list[str]:

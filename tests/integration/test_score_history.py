@@ -70,8 +70,16 @@ class Company:
             "400 as history_days"
         )
         con.execute("create or replace table settings.scorecard as select ? as scorecard_version", [version])
-        con.execute("create or replace table settings.scorecard_bands (segment varchar, criterion varchar)")
-        con.executemany("insert into settings.scorecard_bands values ('', ?)", [[name] for name in CRITERIA])
+        con.execute(
+            "create or replace table settings.scorecard_bands (segment varchar, criterion varchar, band varchar, points bigint)"
+        )
+        # The card gives what any account has of a band.
+        given = {(name, band) for _, bands in scores.values() for name, band in bands.items()}
+        con.executemany(
+            "insert into settings.scorecard_bands values ('', ?, ?, ?)",
+            [[name, f"band {band_no}", points] for name, (band_no, points) in sorted(given)]
+            or [[name, "none", 0] for name in CRITERIA],
+        )
         con.execute(
             "create or replace table marts.score_contributions (account_id varchar, kind varchar, criterion varchar, "
             "band_no integer, band varchar, points bigint)"
@@ -249,15 +257,43 @@ def test_record__of_a_day_holds_only_what_changed(company: Company) -> None:
 
 
 def test_changes__say_why(company: Company) -> None:
-    company.refresh(at(0), {"a": scored(visits=(1, 5)), "b": scored(visits=(1, 5)), "c": ("no data", {})})
+    e, f = scored(employees=(0, -5)), scored(visits=(1, 5), employees=(1, 0))
+    company.refresh(
+        at(0), {"a": scored(visits=(1, 5)), "b": scored(visits=(1, 5)), "c": ("no data", {}), "e": e, "f": f}
+    )
     company.refresh(
         at(1),
-        {"a": scored(visits=(2, 9)), "b": ("customer", {}), "c": scored(visits=(1, 5)), "d": scored(visits=(0, 1))},
+        {
+            "a": scored(visits=(2, 9)),
+            "b": ("customer", {}),
+            "c": scored(visits=(1, 5)),
+            "d": scored(visits=(0, 1)),
+            "e": e,
+            "f": f,
+        },
     )
-    company.refresh(at(2), {"a": scored(visits=(2, 12)), "c": scored(visits=(1, 7))}, "v2")
+    # For visits v2 gives other points; for employees it gives the same, where e and f have changed places.
+    company.refresh(
+        at(2),
+        {
+            "a": scored(visits=(2, 12)),
+            "c": scored(visits=(1, 7)),
+            "e": scored(employees=(1, 0)),
+            "f": scored(visits=(2, 12), employees=(0, -5)),
+        },
+        "v2",
+    )
     found = {
-        (r["account_id"], r["change_date"]): (r["reason"], r["change_points"]) for r in company.marts()["score_changes"]
+        (r["account_id"], r["change_date"]): (r["reason"], r["change_points"])
+        for r in company.marts()["score_changes"]
+        if r["account_id"] != "f"
     }
+    of_f = {
+        r["criterion"]: (r["reason"], r["change_points"])
+        for r in company.marts()["score_changes"]
+        if r["account_id"] == "f"
+    }
+    assert of_f == {"visits": ("card", 7), "employees": ("band", -5)}
     one, two = at(1).date(), at(2).date()
     assert found == {
         ("a", one): ("band", 4),
@@ -267,9 +303,11 @@ def test_changes__say_why(company: Company) -> None:
         ("a", two): ("card", 3),
         ("c", two): ("card", 2),
         ("d", two): ("no longer scored", -1),
+        ("e", two): ("band", 5),
     }
     with open_marts(company.workspace) as con:
-        assert [(r["account_id"], r["change_points"]) for r in movers(con, DAY_0, 9)] == [("a", 7), ("c", 7), ("b", -5)]
+        most = [(r["account_id"], r["change_points"]) for r in movers(con, DAY_0, 9)]
+        assert most == [("a", 7), ("c", 7), ("b", -5), ("e", 5), ("f", 2)]
         assert recorded_day(con, "yesterday") == one
         with pytest.raises(UserError, match="history begins with 2026-03-01"):
             recorded_day(con, "last-week")

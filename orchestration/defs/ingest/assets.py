@@ -89,7 +89,7 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
             result = load(connection, home, dict(contracts), sources, context.log.info)
             write_notices(connection, collection.notices)
         for failure in result.failures:
-            context.log.error(f"{failure.source_table}: {failure.message}")
+            context.log.error(f"{failure.source_table}: {failure.file}: {failure.message}")
         for name in contracts:
             counts = result.tables[name]
             failures = [f for f in result.failures if f.source_table == name]
@@ -98,7 +98,8 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
                 check_name=CONTRACT_CHECK,
                 passed=not failures,
                 severity=dg.AssetCheckSeverity.ERROR,
-                description="; ".join(f.message for f in failures) or "every loaded row keeps the contract",
+                description="; ".join(f"{f.file}: {f.message}" for f in failures)
+                or "every loaded row keeps the contract",
                 metadata={"rows_quarantined": counts.rows_quarantined},
             )
             yield dg.MaterializeResult(

@@ -73,6 +73,16 @@ compared as (
         or points_before.band is distinct from points_after.band
 ),
 
+-- What the card of now gives for a band of before: where that is what the account had, the account has moved and not the card.
+bands as (
+    select
+        segment,
+        criterion,
+        band,
+        points
+    from {{ source('settings', 'scorecard_bands') }}
+),
+
 all_changes as (
     select
         points.account_id,
@@ -103,12 +113,26 @@ all_changes as (
             when coalesce(changed.state_before, 'gone') <> 'scored' then 'newly scored'
             when changed.state <> 'scored' then 'no longer scored'
             when compared.kind not in ('explicit', 'implicit') then 'adjustment'
-            when changed.scorecard_version <> changed.scorecard_version_before then 'card'
+            when
+                changed.scorecard_version <> changed.scorecard_version_before
+                and coalesce(
+                    compared.band_before = compared.band_after
+                    or coalesce(of_segment.points, of_everybody.points) <> compared.points_before,
+                    true
+                )
+                then 'card'
             when changed.segment is distinct from changed.segment_before then 'segment'
             else 'band'
         end as reason
     from compared
     inner join changed on compared.account_id = changed.account_id
+    left join bands as of_segment
+        on
+            changed.segment = of_segment.segment
+            and compared.criterion = of_segment.criterion
+            and compared.band_before = of_segment.band
+    left join bands as of_everybody
+        on compared.criterion = of_everybody.criterion and compared.band_before = of_everybody.band and of_everybody.segment = ''
 )
 
 select
