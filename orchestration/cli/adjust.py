@@ -136,7 +136,7 @@ def list_operations(workspace: Workspace, account: str | None, contact: str | No
 def _say_waiting(out: Any, count: int) -> None:
     if count:
         verb = "operation waits" if count == 1 else "operations wait"
-        out.print(f"{count:,} new {verb} for the next refresh, whosever they are: scoring refresh")
+        out.print(f"{count:,} new {verb} for the next refresh, of all accounts and contacts: scoring refresh")
 
 
 @adjustments.command()

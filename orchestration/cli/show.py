@@ -68,7 +68,7 @@ def explain(workspace: Workspace, account: str, at: datetime | None, decay: bool
         )
         out.print(f"State: {found['state']} - {escape(found['state_reason'])}")
         if found["state"] != "scored":
-            out.print("It has no points: only scored accounts are ranked.")
+            out.print(NO_POINTS)
             return
         out.print(
             f"Cell {found['cell']} -> {found['next_action']}; rank {found['rank']:,}; "
@@ -104,6 +104,7 @@ def explain(workspace: Workspace, account: str, at: datetime | None, decay: bool
     out.print(result)
 
 
+NO_POINTS = "It has no points: only scored accounts are ranked."
 #: Days from now at which the decay is shown.
 DECAY_DAYS = (0, 7, 14, 30, 60, 90, 180)
 
@@ -129,10 +130,15 @@ def _explain_at(out: Any, workspace: Workspace, account: str, at: datetime | Non
             moments,
             say=lambda text: click.echo(text, err=True),
         )
-    out.print(f"[bold]{escape(found['account_name'])}[/bold] ({escape(found['account_id'])})")
+    now = scored[0].account
+    out.print(
+        f"[bold]{escape(found['account_name'])}[/bold] ({escape(found['account_id'])}), as of {start:%Y-%m-%d %H:%M} UTC"
+    )
+    if not any(one.contributions for one in scored):
+        out.print(f"State: {now['state']} - {escape(now['state_reason'])}\n{NO_POINTS}")
+        return
     if not decay:
-        now = scored[0].account
-        out.print(f"As of {start:%Y-%m-%d %H:%M} UTC: {now['state']}; {now['total_points']} points, cell {now['cell']}")
+        out.print(f"State: {now['state']}; {now['total_points']} points, cell {now['cell']}")
         table = screens.table(
             f"Every point, scorecard {now['scorecard_version']}", "kind", "criterion", "value", "band", ">points"
         )
@@ -149,14 +155,15 @@ def _explain_at(out: Any, workspace: Workspace, account: str, at: datetime | Non
     points = [{row["criterion"]: row["points"] for row in one.contributions} for one in scored]
     fading = [name for name in criteria if len({each.get(name) for each in points}) > 1]
     table = screens.table(
-        "If nothing happens", "criterion", *(">today" if not days else f">in {days} days" for days in DECAY_DAYS)
+        "If nothing happens", "criterion", *(">then" if not days else f">in {days} days" for days in DECAY_DAYS)
     )
     for name in fading:
         table.add_row(name.replace("_", " "), *(screens.signed(each.get(name)) for each in points))
     rest = [sum(value for name, value in each.items() if name not in fading) for each in points]
     table.add_row("all others", *(screens.signed(value) for value in rest))
     table.add_section()
-    table.add_row("total", *(str(one.account["total_points"]) for one in scored))
+    totals = [one.account["total_points"] for one in scored]
+    table.add_row("total", *("" if total is None else str(total) for total in totals))
     table.add_row("cell", *(str(one.account["cell"] or one.account["state"]) for one in scored))
     out.print(table)
 
@@ -195,7 +202,7 @@ def sql(workspace: Workspace, query: str, form: str) -> None:
     if form == "json":
         click.echo(json.dumps([{k: _plain(v) for k, v in row.items()} for row in found], ensure_ascii=False, indent=1))
     elif found:
-        writer = csv.writer(sys.stdout)
+        writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(found[0])
         writer.writerows(row.values() for row in found)
 

@@ -173,6 +173,9 @@ def test_adjust__needs_a_reason(demo: Company) -> None:
         account = rows(con, "select account_id from scored_accounts order by rank limit 1")[0]["account_id"]
     assert run(demo.workspace, "adjust", account, "add", "15").exit_code == 2
     assert run(demo.workspace, "adjust", account, "add", "15", "--note", " ").exit_code == 1
+    refused = run(demo.workspace, "adjust", account, "set", "-7", "--note", "too many")
+    assert refused.exit_code == 2
+    assert "a whole number from 0 to 100,000 (value: '-7')" in refused.output
 
 
 def test_fit__lands_a_draft_and_activates_on_request(demo: Company, tmp_path: Path) -> None:

@@ -159,6 +159,7 @@ def test_rules_and_adjustments__through_the_command_line(company: Workspace, ref
 
     run(company, "adjust", account["account_id"], "set", "40", "--note", "a strategic account", "--title", "Strategic")
     run(company, "adjust", "--contact", contact["contact_id"], "subtract", "3", "--note", "left the company")
+    assert "2 new operations wait for the next refresh" in run(company, "adjustments", account["account_id"])
     # Fewer points, from May on: what the old version gave since is taken back.
     (company.rules / "forms.yml").write_text(FORMS.replace("points: 5", "points: 2"), encoding="utf-8")
     expected = run(company, "rules", "preview", "forms")
@@ -183,7 +184,9 @@ def test_rules_and_adjustments__through_the_command_line(company: Workspace, ref
     assert changed["most"] == 2
     assert f"{len(by_form)} would lose" in expected
 
-    assert "a strategic account" in run(company, "adjustments", account["account_id"])
+    told = run(company, "adjustments", account["account_id"])
+    assert "a strategic account" in told
+    assert "for the next refresh" not in told
     assert "balance 12" in run(company, "adjustments", account["account_id"], "--at", as_of_at.isoformat())
     run(company, "adjustments", "delete", key["ledger_id"][:10], "--note", "it was another company")
     # A new warehouse from the landing zone: the same ledger, but for what has been said since.

@@ -60,6 +60,14 @@ def test_preview__is_what_activation_does_and_a_rollback_gives_the_same_marts_ag
     told = scoring(workspace, "weights", "tune", "--set", "industry/software=40", "--note", "a wish").output
     version = stored_cards(workspace)[-1].version
     assert f"Stored as draft {version}" in told
+    shown = scoring(workspace, "weights", "show", version).output
+    assert "are those of v1: 1 row of this card had points changed by hand" in " ".join(shown.split())
+    (auc,) = [
+        line.split()
+        for line in scoring(workspace, "weights", "diff", "v1", version).output.splitlines()
+        if " auc " in line
+    ]
+    assert len(auc) == 2, "a figure of v1, none of the version changed by hand"
     assert marts_of(workspace) == before, "a draft scores nothing"
 
     with writer_lock(workspace):

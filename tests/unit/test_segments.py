@@ -143,7 +143,7 @@ def test_feed__refuses_a_wrong_name_and_what_was_never_told(workspace: Workspace
         feed(workspace, "../x", "s", state(a=1))
     feed(workspace, "crm", "s", state(a=1))
     for wrong in ("abc", "confirmed", "../confirmed"):
-        with pytest.raises(UserError, match="there is no feed to confirm"):
+        with pytest.raises(UserError, match="there is no feed to confirm of this name"):
             confirm(workspace, "crm", "s", wrong)
 
 
