@@ -20,6 +20,8 @@ from orchestration.lib.personal_records import checked_end, checked_note, land_r
 from orchestration.lib.workspace import Workspace
 
 TABLE = "scoring__adjustments"
+#: So begin the names of files in which refreshes land what rules gave.
+FIRINGS = "firings-"
 #: The columns of the contract, in its order.
 COLUMNS = (
     *(
@@ -126,8 +128,7 @@ def waiting_count(con: duckdb.DuckDBPyConnection, workspace: Workspace) -> int:
     found = con.execute("select arrived_at from load_report where source_table = ?", [TABLE]).fetchall()
     loaded = {arrived_at for (arrived_at,) in found}
     waiting = [file.original_name for file in landed_files(workspace, TABLE) if file.arrived_at not in loaded]
-    # What rules gave is landed by refreshes.
-    return sum(not name.startswith("firings-") for name in waiting)
+    return sum(not name.startswith(FIRINGS) for name in waiting)
 
 
 def find_operation(con: duckdb.DuckDBPyConnection, key: str) -> dict[str, Any]:

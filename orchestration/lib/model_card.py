@@ -99,7 +99,7 @@ def _page(stored: StoredCard, history: Sequence[StoredCard]) -> dict[str, Any]:
         "tiles": _tiles(card, tested),
         "label": label_sentences(document.get("label") or document["card"].get("label")),
         "data": _data_sentences(stored, card),
-        "edited": edited_sentence(evaluation).replace("fit.", "fit. What that costs stands under choices of people."),
+        "edited": edited_sentence(evaluation),
         "comparison": _comparison(evaluation) if tested else None,
         "origins": _origins(evaluation),
         "reliability": _reliability(evaluation),

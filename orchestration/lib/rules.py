@@ -43,7 +43,7 @@ from orchestration.lib.conditions import (
 from orchestration.lib.contracts import load_contracts
 from orchestration.lib.documents import land_document, landed_documents
 from orchestration.lib.landing import land_due
-from orchestration.lib.ledger import COLUMNS, TABLE
+from orchestration.lib.ledger import COLUMNS, FIRINGS, TABLE
 from orchestration.lib.settings_file import SettingsError
 from orchestration.lib.settings_tables import RULE_TABLES
 from orchestration.lib.warehouse import transaction
@@ -372,7 +372,7 @@ def _row(rule: Rule, version: RuleVersion) -> list[Any]:
 def land_firings(con: duckdb.DuckDBPyConnection, workspace: Workspace, as_of_at: datetime) -> int:
     """Land what the rules did at this refresh, as facts that the next one reads. Returns how many."""
     query = f"select {', '.join(COLUMNS)} from {DUE} order by adjustment_id"
-    return land_due(con, workspace, TABLE, query, f"firings-{as_of_at:%Y%m%dT%H%M%S%f}")
+    return land_due(con, workspace, TABLE, query, f"{FIRINGS}{as_of_at:%Y%m%dT%H%M%S%f}")
 
 
 # --------------------------------------------------------------------------- for whom a rule holds

@@ -331,7 +331,7 @@ def edited_sentence(evaluation: Mapping[str, Any]) -> str:
 def edited_sentences(evaluation: Mapping[str, Any]) -> list[str]:
     """The same, and what the changes cost."""
     edited = evaluation.get("edited")
-    return [edited_sentence(evaluation), *price_sentences(edited["price"])] if edited else []
+    return [edited_sentence(evaluation), *price_sentences(edited.get("price"))] if edited else []
 
 
 def own_figures(evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
