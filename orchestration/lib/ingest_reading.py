@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import duckdb
 
+from orchestration.lib.ingest_line_ends import csv_with_equal_line_ends, lines_with_equal_ends
 from orchestration.lib.sources import Format
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def open_file(connection: duckdb.DuckDBPyConnection, path: Path, name: str, fmt:
         plain = _as_utf8(plain, fmt.encoding, folder)
         if _is_blank(plain):
             return OpenedFile(connection, [], 0, [], "")
-        return _open_jsonl(connection, plain) if kind == "jsonl" else _open_csv(connection, plain, name, fmt)
+        return _open_text(connection, plain, name, kind, fmt, folder / "line_ends")
     except duckdb.Error as error:
         raise _reading_error(error) from error
     except OSError as error:
@@ -325,6 +326,11 @@ def _as_utf8(path: Path, encoding: str, folder: Path) -> Path:
     return text
 
 
+def _has_carriage_return(path: Path) -> bool:
+    with path.open("rb") as file:
+        return any(b"\r" in block for block in iter(lambda: file.read(COPY_BLOCK), b""))
+
+
 def _is_blank(path: Path) -> bool:
     with path.open("rb") as file:
         for block in iter(lambda: file.read(COPY_BLOCK), b""):
@@ -343,12 +349,36 @@ def _file_pattern(path: Path) -> str:
     return _quoted(re.sub(r"([*?\[])", r"[\1]", str(path)))
 
 
-def _open_csv(connection: duckdb.DuckDBPyConnection, path: Path, name: str, fmt: Format) -> OpenedFile:
+def _open_text(
+    connection: duckdb.DuckDBPyConnection, path: Path, name: str, kind: str, fmt: Format, copy: Path
+) -> OpenedFile:
+    """A CSV or JSON Lines file; through a copy where its line ends differ, which DuckDB takes for errors."""
     delimiter = fmt.delimiter or ("\t" if _suffixes(name)[0] == ".tsv" else _delimiter(path, fmt.quote))
+    escape = fmt.quote if fmt.escape is None else fmt.escape
+
+    def opened(path: Path) -> OpenedFile:
+        return _open_jsonl(connection, path) if kind == "jsonl" else _open_csv(connection, path, delimiter, escape, fmt)
+
+    try:
+        found = opened(path)
+        if not found.rejects or not _has_carriage_return(path):
+            return found
+    except duckdb.InvalidInputException:
+        if not _has_carriage_return(path):
+            raise
+    if kind == "jsonl":
+        lines_with_equal_ends(path, copy)
+    else:
+        csv_with_equal_line_ends(path, copy, delimiter, fmt.quote, escape)
+    return opened(copy)
+
+
+def _open_csv(
+    connection: duckdb.DuckDBPyConnection, path: Path, delimiter: str, escape: str, fmt: Format
+) -> OpenedFile:
     blank, header = _header(path, delimiter, fmt)
     names = [f"s{number}" for number in range(len(header))]
     columns = "{" + ", ".join(f"'{name}': 'VARCHAR'" for name in names) + "}"
-    escape = fmt.quote if fmt.escape is None else fmt.escape
     # Columns are given by position under names of our own: the header is matched in `sources.resolve_header`,
     # because DuckDB's `columns` would rename the file's columns by position without a word.
     reader = (

@@ -31,7 +31,7 @@ from orchestration.lib import ingest_reading
 from orchestration.lib.contracts import TableRule, load_contracts
 from orchestration.lib.landing import collect, landed_files, landing_file
 from orchestration.lib.loading import LoadResult, load, write_notices
-from orchestration.lib.sources import read_sources
+from orchestration.lib.sources import Format, read_sources
 from orchestration.lib.validation import BrokenRule, RuleChecker
 from orchestration.lib.workspace import PROJECT_ROOT, SOURCE_CONTRACTS, Workspace
 
@@ -244,6 +244,48 @@ def test_load__quoted_line_breaks_blank_lines_and_doubled_quotes(company):
     company.load()
     found = company.rows("select _row, account_id, city from raw.crm__accounts order by 1")
     assert found == [(1, "1", "a\nb"), (2, "2", 'say "hi"'), (3, "3", None)]
+
+
+def test_load__line_ends_of_two_systems_and_stray_carriage_returns_cost_no_row(company):
+    text = 'account_id,city\r\n1,a\n\n2,b\rc\r\n3,"d\r\ne"\r\n4,f\r\r\n5\n6,g\n\n7,h\ri\r\n'
+    company.land("a.csv", text, ACCOUNTS)
+    company.land("b.jsonl", '{"account_id": "8", "city": "k"}\r\n{"account_id": "9", \r}\n{"account_id": "10"}\n')
+    company.accounts("max_bad_share: 1")
+    company.load()
+    assert company.files() == [("a.csv", "loaded", 7, 6, 0, 1), ("b.jsonl", "loaded", 4, 2, 0, 2)]
+    found = company.rows("select account_id, city from raw.crm__accounts order by account_id::integer")
+    cities = {"1": "a", "2": "b\rc", "3": "d\r\ne", "4": "f", "6": "g", "7": "h\ri", "8": "k", "10": None}
+    assert found == list(cities.items())
+    assert (5, "", "csv: fewer columns than the header's 2", None) in company.quarantine()
+
+
+CARRIAGE_CELL = st.text(alphabet='ab;"\r\n\\ ', max_size=6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=st.lists(st.lists(CARRIAGE_CELL, min_size=2, max_size=2), min_size=1, max_size=6),
+    ends=st.lists(st.sampled_from(["\n", "\r\n", "\r\r\n"]), min_size=7, max_size=7),
+    bare=st.booleans(),
+    escape=st.sampled_from(['"', "\\"]),
+)
+def test_open_file__reads_each_value_whatever_the_line_ends(tmp_path_factory, rows, ends, bare, escape):
+    def written(value: str) -> str:
+        # Without quotes a value may have a carriage return, though none at its end, where it would belong to the line.
+        if bare and not set(value) & set('";\n\\') and value and value == value.strip():
+            return value
+        value = value.replace("\\", "\\\\") if escape == "\\" else value
+        return '"' + value.replace('"', escape + '"') + '"'
+
+    folder = tmp_path_factory.mktemp("csv")
+    lines = ["a;b", *(";".join(written(value) for value in row) for row in rows)]
+    with (folder / "a.csv").open("w", encoding="utf-8", newline="") as file:
+        file.write("".join(line + end for line, end in zip(lines, ends, strict=False)))
+    fmt = Format(type="csv", delimiter=";", escape=escape)
+    opened = ingest_reading.open_file(duckdb.connect(), folder / "a.csv", "a.csv", fmt, folder)
+    found = [row for part in opened.parts() for row in part.select(["s0", "s1"]).to_pylist()]
+    assert [[row["s0"] or "", row["s1"] or ""] for row in found] == rows
+    assert opened.rejects == []
 
 
 def test_load__broken_csv_lines_are_quarantined_under_their_own_row_number(company):
@@ -938,7 +980,7 @@ import great_expectations, duckdb
 from orchestration.lib import ingest_reading
 from orchestration.lib.contracts import load_contracts
 from orchestration.lib.loading import load
-from orchestration.lib.sources import read_sources
+from orchestration.lib.sources import Format, read_sources
 from orchestration.lib.workspace import SOURCE_CONTRACTS, Workspace
 ingest_reading.CHUNK_ROWS = 20_000
 workspace = Workspace(Path(sys.argv[1]))
