@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -23,8 +24,8 @@ class _NamesNegativePoints(click.Command):
     """Says of `set -7` that points are not negative, and not that there is no such option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        for word in args:
-            if word[:1] == "-" and word[1:].isdecimal():
+        for before, word in pairwise(args):
+            if before in OPERATIONS and word[:1] == "-" and word[1:].isdecimal():
                 _points(word)
         return super().parse_args(ctx, args)
 

@@ -17,6 +17,7 @@ from orchestration.lib.errors import UserError
 from orchestration.lib.forecast_effects import CALLED, effects_in_sum, effects_of, reasons
 from orchestration.lib.job_runner import run_job
 from orchestration.lib.marts_reader import open_marts, rows
+from orchestration.lib.wording import counted
 from orchestration.lib.workspace import Workspace
 
 BY = ("all", "owner", "team", "product", "region", "segment")
@@ -103,8 +104,8 @@ def show_forecast(out: Console, con: duckdb.DuckDBPyConnection, by: str = "all",
         "select currency, without_rate_count, without_rate_amount from deal_currencies where without_rate_count > 0 order by currency",
     ):
         out.print(
-            f"[bold]{row['without_rate_count']:,} deals over {screens.money(row['without_rate_amount'])} {escape(row['currency'])}[/bold] "
-            "have no exchange rate of their day and count without an amount: land market__exchange_rates"
+            f"[bold]{counted(row['without_rate_count'], 'deal')} over {screens.money(row['without_rate_amount'])} "
+            f"{escape(row['currency'])}[/bold] without an exchange rate of the day, counted without an amount: land market__exchange_rates"
         )
     if newest["lacking"]:
         out.print(f"[dim]Not known to it: {escape(newest['lacking'])}[/dim]")
@@ -262,7 +263,7 @@ def _show_effects(out: Console, con: duckdb.DuckDBPyConnection, chance: str, end
     for row in effects:
         result.add_row(
             CALLED[row["factor"]], f"{100 * row['effect']:+.1f}", f"{row['amount']:+,.0f}",
-            f"{row['raised']:,} deals", f"{row['lowered']:,} deals",
+            counted(row["raised"], "deal"), counted(row["lowered"], "deal"),
         )  # fmt: skip
     result.add_section()
     result.add_row(

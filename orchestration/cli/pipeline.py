@@ -18,6 +18,7 @@ from orchestration.lib.errors import UserError
 from orchestration.lib.marts_reader import open_marts, rows
 from orchestration.lib.moments import parse_moment
 from orchestration.lib.pipeline_changes import GROUPS, Chosen
+from orchestration.lib.wording import counted
 from orchestration.lib.workspace import Workspace
 
 
@@ -85,7 +86,7 @@ def changes(
     out.print(_waterfall(whole))
     if won["deals"]:
         out.print(
-            f"Won at {won['amount']:,.2f} ({won['deals']:,} deals), whatever their amount was when they were open\n"
+            f"Won at {won['amount']:,.2f} ({counted(won['deals'], 'deal')}), whatever their amount was when they were open\n"
         )
     if by:
         out.print(_by_group(divided, by))

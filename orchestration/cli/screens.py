@@ -15,6 +15,7 @@ from rich.table import Table
 from orchestration.lib.condition_files import Refusal
 from orchestration.lib.marts_reader import rows
 from orchestration.lib.publishing import FILE_NAME
+from orchestration.lib.wording import counted
 from orchestration.lib.workspace import Workspace
 
 
@@ -113,7 +114,7 @@ def show_matrix(out: Console, con: duckdb.DuckDBPyConnection) -> None:
                 if row["deal_count"]
                 else "no deals"
             )
-            line.append(f"{row['account_count']:,} accounts\n{rate}\n{row['next_action']}")
+            line.append(f"{counted(row['account_count'], 'account')}\n{rate}\n{row['next_action']}")
         result.add_row(grade, *line)
     out.print(result)
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from orchestration.cli import screens
 from orchestration.lib.errors import UserError
 from orchestration.lib.marts_reader import open_marts, rows
+from orchestration.lib.wording import counted
 from orchestration.lib.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def members(workspace: Workspace, name: str, top: int) -> None:
         count = rows(con, "select count(*) as n from segment_members where segment = ?", [name])[0]["n"]
     out = screens.console()
     table = screens.table(
-        f"{name}: {count:,} accounts", ">rank", "account", "cell", "next action", ">points", ">win probability",
+        f"{name}: {counted(count, 'account')}", ">rank", "account", "cell", "next action", ">points", ">win probability",
         ">expected value", "in it since",
     )  # fmt: skip
     for row in found:
@@ -139,7 +140,7 @@ def export_members(workspace: Workspace, name: str, form: str, path: Path | None
         now = lib.members(con, name)
     if consumer is None:
         lib.write_rows(now, path, form)
-        click.echo(f"{now.num_rows:,} accounts of {name} written to {path}")
+        click.echo(f"{counted(now.num_rows, 'account')} of {name} written to {path}")
         return
     found = lib.feed(workspace, consumer, name, now)
     lib.write_rows(found.rows, path, form)

@@ -17,6 +17,7 @@ from orchestration.cli.forecast import show_forecast
 from orchestration.lib.card_store import active_card
 from orchestration.lib.errors import UserError
 from orchestration.lib.marts_reader import find_account, open_marts, rows
+from orchestration.lib.wording import counted
 from orchestration.lib.workspace import Workspace
 
 
@@ -170,7 +171,7 @@ def _explain_at(out: Any, workspace: Workspace, account: str, at: datetime | Non
 
 def _evidence(row: dict[str, Any]) -> str:
     if row["kind"] == "adjustment":
-        return f"{row['value']} operations"
+        return counted(int(row["value"]), "operation")
     if not row["deal_count"]:
         return f"no closed deals: experts' belief ({screens.signed(row['expert_points'])})"
     return (

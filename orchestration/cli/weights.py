@@ -15,6 +15,7 @@ from orchestration.lib.errors import UserError
 from orchestration.lib.job_runner import prepare_process
 from orchestration.lib.scorecard_settings import settings_of
 from orchestration.lib.version_texts import edited_sentences, own_figures
+from orchestration.lib.wording import differing
 from orchestration.lib.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def diff(workspace: Workspace, first: str, second: str) -> None:
         _print_head(out, s, card)
     rows = differing_rows(*cards)
     result = screens.table(
-        f"{len(rows)} rows differ", "segment", "criterion", "band", f">{first}", f">{second}", ">change",
+        differing(len(rows)), "segment", "criterion", "band", f">{first}", f">{second}", ">change",
     )  # fmt: skip
     for row in rows:
         change = screens.signed(row.after - row.before) if row.before is not None and row.after is not None else ""
@@ -227,7 +228,7 @@ def _print_tuned(tuned: Tuned, before: Card, change: Change | None) -> None:
     out = screens.console()
     rows = differing_rows(before, tuned.card)
     result = screens.table(
-        f"{tuned.version or 'The draft'} against {tuned.base}: {len(rows)} rows differ",
+        f"{tuned.version or 'The draft'} against {tuned.base}: {differing(len(rows))}",
         "segment", "criterion", "band", ">before", ">after", "held",
     )  # fmt: skip
     held = {(b.segment, b.criterion, b.band) for b in tuned.card.bands if b.is_pinned}

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+# DuckDB reads no longer row.
+MOST_BYTES = 2_000_000
 
 
 def lines_with_equal_ends(path: Path, target: Path) -> None:
@@ -50,14 +55,22 @@ def csv_with_equal_line_ends(path: Path, target: Path, delimiter: str, quote: st
     value = re.compile(
         b"%b|(?<![^%b])(%b\r%b)(?![^%b])" % (quoted, re.escape(between), plain, plain, re.escape(between)), re.DOTALL
     )
-    in_quotes = False
     with path.open("rb") as source, target.open("wb") as copy:
-        for line in source:
-            marks = (line if is_doubled else re.sub(escaped, b"", line, flags=re.DOTALL)).count(mark)
-            began_in_quotes, in_quotes = in_quotes, in_quotes ^ bool(marks % 2)
-            if not in_quotes and line.endswith(b"\n"):
-                line = line.rstrip(b"\r\n") + b"\n"
-            if b"\r" in line and not began_in_quotes and not in_quotes:
-                body, end = line.removesuffix(b"\n"), line[-1:] if line.endswith(b"\n") else b""
-                line = value.sub(lambda found: mark + found[1] + mark if found[1] else found[0], body) + end
-            copy.write(line)
+        for record in _records(source, mark, None if is_doubled else escaped):
+            body, end = (record.rstrip(b"\r\n"), b"\n") if record.endswith(b"\n") else (record, b"")
+            if b"\r" in body:
+                body = value.sub(lambda found: mark + found[1] + mark if found[1] else found[0], body)
+            copy.write(body + end)
+
+
+def _records(source: BinaryIO, mark: bytes, escaped: bytes | None) -> Iterator[bytes]:
+    """Lines, those together that a quoted line end divides; of a quote that is never closed, what a row can hold."""
+    record, is_open = b"", False
+    for line in source:
+        is_open ^= bool((re.sub(escaped, b"", line, flags=re.DOTALL) if escaped else line).count(mark) % 2)
+        record += line
+        if not is_open or len(record) > MOST_BYTES:
+            yield record
+            record, is_open = b"", False
+    if record:
+        yield record

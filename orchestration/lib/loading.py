@@ -28,6 +28,7 @@ from orchestration.lib.landing import LandedFile, Notice, landed_files
 from orchestration.lib.sources import TableSource, resolve_header
 from orchestration.lib.validation import RuleChecker, RuleError
 from orchestration.lib.warehouse import transaction
+from orchestration.lib.wording import counted
 from orchestration.lib.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ class _Tally:
     def worst(self) -> str:
         (rule, column), count = self.rules.most_common(1)[0]
         place = f"{column}: " if column else ""
-        return f"{place}{rule} ({count:,} rows, e.g. {', '.join(self.examples[(rule, column)])})"
+        return f"{place}{rule} ({counted(count, 'row')}, e.g. {', '.join(self.examples[(rule, column)])})"
 
 
 def create_tables(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contract]) -> None:
@@ -353,7 +354,7 @@ class _TableLoader:
         if reason is None:
             return pending
         _reset(self.con, self.contract)
-        notices.append(f"{self.contract.name}: loaded anew from {len(landed)} files, because {reason}")
+        notices.append(f"{self.contract.name}: loaded anew from {counted(len(landed), 'file')}, because {reason}")
         self.progress(notices[-1])
         return landed
 
@@ -436,7 +437,7 @@ class _FileLoad:
             raise UnreadableFileError(f"{done:,} rows were read where {opened.row_count:,} were counted")
         outcome.quarantined = self.tally.bad_rows
         if outcome.quarantined:
-            outcome.message = f"{outcome.quarantined:,} rows quarantined; most: {self.tally.worst()}"
+            outcome.message = f"{counted(outcome.quarantined, 'row')} quarantined; most: {self.tally.worst()}"
         return outcome
 
     def refusal(self, row_count: int) -> str | None:
@@ -863,7 +864,7 @@ def _remove_leftovers(workspace: Workspace) -> None:
 
 def _describe(table: str, landed: LandedFile, outcome: _Outcome) -> str:
     if outcome.status == "loaded":
-        parts = [f"{outcome.loaded:,} rows loaded"]
+        parts = [f"{counted(outcome.loaded, 'row')} loaded"]
         if outcome.already_there:
             parts.append(f"{outcome.already_there:,} already there")
         if outcome.quarantined:

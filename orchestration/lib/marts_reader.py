@@ -47,14 +47,17 @@ def find_account(connection: duckdb.DuckDBPyConnection, text: str) -> dict[str, 
     Raises
     ------
     UserError
-        None fits, or several do.
+        None fits, or several do; or the record was merged into another one or deleted.
     """
+    if not text.strip():
+        raise UserError("an account is given by its id or name, which are missing here")
     found = rows(
         connection,
         "select * from scored_accounts where account_id = ? or lower(account_name) = lower(?)",
         [text, text],
     )
     if not found:
+        _refuse_gone(connection, "account", text)
         found = rows(
             connection,
             "select * from scored_accounts where contains(lower(account_name), lower(?)) order by account_name limit 11",
@@ -80,5 +83,21 @@ def find_contact(connection: duckdb.DuckDBPyConnection, contact_id: str) -> dict
     """
     found = rows(connection, "select * from scored_contacts where contact_id = ?", [contact_id])
     if not found:
+        _refuse_gone(connection, "contact", contact_id)
         raise UserError(f"no contact has the id {contact_id!r}")
     return found[0]
+
+
+def _refuse_gone(connection: duckdb.DuckDBPyConnection, kind: str, record_id: str) -> None:
+    for gone in rows(
+        connection,
+        "select gone_records.*, scored_accounts.account_name from gone_records left join scored_accounts "
+        "on record_kind = 'account' and surviving_id = account_id where record_kind = ? and record_id = ?",
+        [kind, record_id],
+    ):
+        if gone["what_happened"] == "deleted":
+            raise UserError(f"the {kind} {record_id!r} was deleted in the CRM")
+        name = f" ({gone['account_name']})" if gone["account_name"] else ""
+        raise UserError(
+            f"the {kind} {record_id!r} was merged into {gone['surviving_id']!r}{name}, for which it counts. Give that id"
+        )

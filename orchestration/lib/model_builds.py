@@ -18,6 +18,7 @@ from orchestration.lib.compiled_project import CompiledModel, CompiledProject, C
 from orchestration.lib.differences import ANEW, ROWS, SAME, Differences, State, rows_of_either
 from orchestration.lib.publishing import MartChange
 from orchestration.lib.warehouse import drop_relation, quoted, transaction
+from orchestration.lib.wording import counted
 
 #: Schemas of models; all others are written by something else.
 LAYERS = ("staging", "intermediate", "features", "marts")
@@ -534,4 +535,4 @@ def _run_test(con: duckdb.DuckDBPyConnection, test: CompiledTest, model: str, sq
     if not failures:
         return BuildResult("test", test.name, model, GOOD, seconds=seconds)
     status = WARNED if test.only_warns else FAILED
-    return BuildResult("test", test.name, model, status, f"{failures:,} rows break it", failures, seconds)
+    return BuildResult("test", test.name, model, status, f"broken by {counted(failures, 'row')}", failures, seconds)

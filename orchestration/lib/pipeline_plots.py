@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestration.lib.forecast_plots import amount_axis, amount_text
 from orchestration.lib.page_plots import ON_PAPER, bare, check_file, save_drawing
+from orchestration.lib.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
@@ -33,7 +34,7 @@ def waterfall_words(steps: Sequence[Row]) -> str:
     """The waterfall of one group for those who do not see it."""
     return "; ".join(
         f"{row['step'].replace('_', ' ')} {'' if row['step'] in ('start', 'end') else '+' if row['amount'] > 0 else ''}"
-        f"{amount_text(row['amount'])} ({row['deals']:,} deals)"
+        f"{amount_text(row['amount'])} ({counted(row['deals'], 'deal')})"
         for row in steps
     )
 

@@ -19,6 +19,7 @@ from orchestration.lib.marts_reader import rows
 from orchestration.lib.model_builds import rolled_back, run_models
 from orchestration.lib.rules import DUE, Rule, ensure_relations, matches_of, version_of, write_rules
 from orchestration.lib.warehouse import open_warehouse
+from orchestration.lib.wording import counted
 from orchestration.lib.workspace import Workspace
 
 #: What turns the matches of rules into balances.
@@ -85,7 +86,7 @@ def check_parts(workspace: Workspace, rule: Rule, subject_id: str) -> tuple[date
                 + f"{key} = ? and {expression_of(rule.event, 'touchpoints').sql(dialect=DIALECT)}",
                 [subject_id],
             ).fetchall()[0][0]
-            parts.append(PartResult(0, f"event: {rule.event.text} ({count:,} touchpoints)", count > 0))
+            parts.append(PartResult(0, f"event: {rule.event.text} ({counted(count, 'touchpoint')})", count > 0))
         matched = con.execute(
             f"select count(*) from ({matches_of(rule, as_of_at).sql(dialect=DIALECT)}) as matches where {key} = ?",
             [subject_id],

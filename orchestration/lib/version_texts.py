@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from orchestration.lib import wording
+
 if TYPE_CHECKING:
     from ml.card import Card, CardBand
 
@@ -101,8 +103,8 @@ def span(ends: Sequence[float | None] | None, digits: int = 3, *, percent: bool 
 
 
 def counted(count: int, thing: str) -> str:
-    """1 deal, 2,000 deals."""
-    return f"{count:,}{NBSP}{thing}{'' if count == 1 else 's'}"
+    """1 deal, 2,000 deals; no line ends between number and thing."""
+    return wording.counted(count, thing).replace(" ", NBSP, 1)
 
 
 def moment(text: Any) -> str:

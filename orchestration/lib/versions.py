@@ -235,7 +235,7 @@ def set_points(
     card = card_of(base)
     changed = changed_rows(rows, card)
     if not changed:
-        raise UserError(f"nothing changes: all {len(rows)} rows have these points in {base.version} already")
+        raise UserError(f"nothing changes: these points stand in {base.version} already")
     edited = edit_points(
         card,
         {row[:3]: row.points for row in changed},

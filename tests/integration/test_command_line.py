@@ -176,6 +176,9 @@ def test_adjust__needs_a_reason(demo: Company) -> None:
     refused = run(demo.workspace, "adjust", account, "set", "-7", "--note", "too many")
     assert refused.exit_code == 2
     assert "a whole number from 0 to 100,000 (value: '-7')" in refused.output
+    assert run(demo.workspace, "adjust", account, "set", "7", "--note", "-7", "--expires", "never").exit_code == 2, (
+        "what is refused is the expiry, not the note"
+    )
 
 
 def test_fit__lands_a_draft_and_activates_on_request(demo: Company, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def test_demo__every_mart_has_rows(demo: Company) -> None:
         "segment_changes",
         "score_value_holdout",
         "account_hierarchy",
+        "gone_records",
         "score_versions_compared",
     }
     # No period that was forecast is over.

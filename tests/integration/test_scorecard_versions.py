@@ -283,7 +283,7 @@ def test_export_and_import__move_a_version_whole_or_as_a_table(workspace: Worksp
     text = scoring(
         workspace, "weights", "import", str(table), "--base", "v1", "--note", "edited in a spreadsheet"
     ).output
-    assert "1 rows differ" in text
+    assert "1 row differs" in text
     edited = stored_cards(workspace)[-1].document["card"]["bands"]
     assert [b["points"] for b in edited if b["band"] == "sole_trader"] == [-33]
 
@@ -319,4 +319,4 @@ def test_list_show_diff__tell_the_story_of_the_versions(workspace: Workspace) ->
     assert "made" in shown
     assert "public administration" in shown
     other = next(card.version for card in stored_cards(workspace) if card.document["note"] == "a wish")
-    assert "1 rows differ" in scoring(workspace, "weights", "diff", "v1", other).output
+    assert "1 row differs" in scoring(workspace, "weights", "diff", "v1", other).output

@@ -325,7 +325,7 @@ def test_charts__are_the_same_bytes_each_time(marts: duckdb.DuckDBPyConnection, 
     assert found[0] == found[1]
     if name.endswith(".svg"):
         assert b"the 80 % interval held 80 %" in found[0][0]
-        assert b"lost -200 (1 deals)" in found[0][1]
+        assert b"lost -200 (1 deal)" in found[0][1]
 
 
 def test_charts__of_many_groups_draw_the_largest() -> None:
