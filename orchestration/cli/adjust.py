@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from itertools import pairwise
 from typing import Any
 
 import click
 from rich.markup import escape
 
 from orchestration.cli import screens
+from orchestration.cli.arguments import CommandWithNumbers
 from orchestration.lib.ledger import find_operation, fold, land_adjustment, waiting_count
 from orchestration.lib.marts_reader import find_account, find_contact, open_marts, rows
 from orchestration.lib.moments import parse_moment
@@ -20,17 +20,7 @@ OPERATIONS = ("add", "subtract", "set")
 MOST_POINTS = 100_000
 
 
-class _NamesNegativePoints(click.Command):
-    """Says of `set -7` that points are not negative, and not that there is no such option."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        for before, word in pairwise(args):
-            if before in OPERATIONS and word[:1] == "-" and word[1:].isdecimal():
-                _points(word)
-        return super().parse_args(ctx, args)
-
-
-@click.command(cls=_NamesNegativePoints, options_metavar="[ACCOUNT] add|subtract|set POINTS --note TEXT")
+@click.command(cls=CommandWithNumbers, options_metavar="[ACCOUNT] add|subtract|set POINTS --note TEXT")
 @click.argument("words", nargs=-1, required=True, metavar="")
 @click.option("--contact", default=None, metavar="ID", help="Points of this contact instead of an account's.")
 @click.option("--note", required=True, help="The reason; everybody who asks for the account's points will read it.")

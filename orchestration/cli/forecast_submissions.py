@@ -11,6 +11,7 @@ import click
 from rich.markup import escape
 
 from orchestration.cli import screens
+from orchestration.cli.arguments import CommandWithNumbers
 from orchestration.lib import forecast_submissions as said
 from orchestration.lib.errors import UserError
 from orchestration.lib.marts_reader import open_marts, rows
@@ -32,7 +33,7 @@ _expires = click.option(
 _currency = click.option("--currency", default="", metavar="CODE", help="Default: the workspace's.")
 
 
-@click.command()
+@click.command(cls=CommandWithNumbers)
 @click.argument("period")
 @click.argument("amount")
 @_for
@@ -58,7 +59,7 @@ def submit(
     _land(workspace, period, amount, whom, kind, note, expires, currency)
 
 
-@click.command()
+@click.command(cls=CommandWithNumbers)
 @click.argument("period")
 @click.argument("amount")
 @_for
@@ -90,6 +91,7 @@ def _land(
 
     period = said.period_of(period_text, settings_of(workspace.require()).forecast.fiscal_year_start_month)
     with open_marts(workspace) as con:
+        said.require_not_over(con, period)
         subject = said.find_subject(con, whom)
     amount = _amount(amount_text)
     code = currency.strip().upper()

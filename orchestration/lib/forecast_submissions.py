@@ -7,7 +7,7 @@ of them counts at a moment; that is in dbt (`submissions_in_force`). The model's
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -53,13 +53,14 @@ class Period:
     period_type: str
     start: date
     label: str
+    end: date  # the first day after it
 
 
 def period_of(text: str, fiscal_year_start_month: int) -> Period:
     """The period that is called 2026-07, 2026-Q3 or 2026.
 
     >>> period_of("2026-q3", 2)
-    Period(period_type='quarter', start=datetime.date(2025, 8, 1), label='2026-Q3')
+    Period(period_type='quarter', start=datetime.date(2025, 8, 1), label='2026-Q3', end=datetime.date(2025, 11, 1))
 
     Raises
     ------
@@ -69,7 +70,22 @@ def period_of(text: str, fiscal_year_start_month: int) -> Period:
     start, end = parse_period(text, fiscal_year_start_month)
     months = (end.year - start.year) * 12 + end.month - start.month
     period_type = {1: "month", 3: "quarter", 12: "year"}[months]
-    return Period(period_type, start, f"{start:%Y-%m}" if period_type == "month" else text.strip().upper())
+    return Period(period_type, start, f"{start:%Y-%m}" if period_type == "month" else text.strip().upper(), end)
+
+
+def require_not_over(con: duckdb.DuckDBPyConnection, period: Period) -> None:
+    """Refuse a period that had ended by the last refresh: what is said of it now is no forecast.
+
+    Raises
+    ------
+    UserError
+    """
+    (as_of_at,) = con.execute("select as_of_at from publication").fetchall()[0]
+    if period.end <= as_of_at.date():
+        last = period.end - timedelta(days=1)
+        raise UserError(
+            f"{period.label} ended on {last:%Y-%m-%d}, and the last refresh was as of {as_of_at:%Y-%m-%d %H:%M} UTC: it is over"
+        )
 
 
 def find_subject(con: duckdb.DuckDBPyConnection, text: str) -> Subject:

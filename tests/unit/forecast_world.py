@@ -156,4 +156,5 @@ class World:
             "actual_amount decimal(18,2), origin_at timestamp, dimension varchar, method varchar",
         }.items():
             self.con.execute(f"create table published.marts.{empty} ({columns})")
+        self.con.execute("create table published.marts.publication as select as_of_at from warehouse.settings.refresh")
         self.con.execute("detach published")

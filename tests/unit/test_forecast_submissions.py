@@ -20,7 +20,7 @@ from orchestration.lib.workspace_setup import create_workspace
 from tests.unit.forecast_world import World, models
 
 NOW = datetime(2026, 7, 10, 12)
-JULY = Period("month", date(2026, 7, 1), "2026-07")
+JULY = Period("month", date(2026, 7, 1), "2026-07", date(2026, 8, 1))
 ALL = Subject("all", "all", "all")
 
 
@@ -153,13 +153,13 @@ def test_accuracy__scores_people_by_what_they_had_said_when_the_model_spoke(worl
 def test_submission__from_the_command_line_is_landed_shown_and_withdrawn(world: World, tmp_path: Any) -> None:
     workspace = Workspace(tmp_path / "company")
     create_workspace(workspace)
-    now = datetime.now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    # The moment is far enough ahead that what is landed now counts.
+    moment = datetime.now() + timedelta(days=1)
+    now = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     period = f"{now:%Y-%m}"
     end = (now + timedelta(days=32)).replace(day=1)
     world.period("month", now.date(), end.date(), period)
     world.forecast(now - timedelta(days=1), is_newest=True, forecast=500)
-    # The moment is far enough ahead that what is landed now counts.
-    moment = datetime.now() + timedelta(days=1)
     world.build(moment)
     world.publish(workspace)
 
@@ -180,6 +180,8 @@ def test_submission__from_the_command_line_is_landed_shown_and_withdrawn(world: 
         ("submit", "2026-Q7", "1", "--note", "x"): "2026-Q3",
         ("submit", period, "much", "--note", "x"): "'much'",
         ("submit", period, "nan", "--note", "x"): "an amount is from 0",
+        ("submit", period, "-5", "--note", "x"): "an amount is from 0",
+        ("submit", f"{now - timedelta(days=1):%Y-%m}", "1", "--note", "x"): "it is over",
         ("submit", period, "0.001", "--note", "x"): "two digits",
         ("submit", period, "1", "--note", " "): "needs a note",
         ("override", period, "1", "--note", "x", "--expires", "2020-01-01"): "a moment to come",
@@ -218,5 +220,5 @@ def test_landing__refuses_an_amount_that_is_none(tmp_path: Any) -> None:
 
 def test_period__is_dates_whatever_the_fiscal_year_calls_it() -> None:
     assert period_of("2026-07", 4) == JULY
-    assert period_of("2026-q1", 2) == Period("quarter", date(2025, 2, 1), "2026-Q1")
-    assert period_of("2026", 1) == Period("year", date(2026, 1, 1), "2026")
+    assert period_of("2026-q1", 2) == Period("quarter", date(2025, 2, 1), "2026-Q1", date(2025, 5, 1))
+    assert period_of("2026", 1) == Period("year", date(2026, 1, 1), "2026", date(2027, 1, 1))
