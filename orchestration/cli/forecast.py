@@ -262,7 +262,7 @@ def _show_effects(out: Console, con: duckdb.DuckDBPyConnection, chance: str, end
     )  # fmt: skip
     for row in effects:
         result.add_row(
-            CALLED[row["factor"]], f"{100 * row['effect']:+.1f}", f"{row['amount']:+,.0f}",
+            CALLED[row["factor"]], f"{100 * row['effect']:+z.1f}", f"{row['amount']:+z,.0f}",
             counted(row["raised"], "deal"), counted(row["lowered"], "deal"),
         )  # fmt: skip
     result.add_section()
@@ -292,7 +292,7 @@ def _show_effects_of(out: Console, con: duckdb.DuckDBPyConnection, deal: str, ch
     result = screens.table(f"Why {escape(deal)} is won in time", "what is known", "of this deal", ">points of %")
     result.add_row("the typical deal", "", f"{100 * effects[0]['effect']:.1f}")
     for row in effects[1:]:
-        result.add_row(CALLED[row["factor"]], escape(row["observed"]), f"{100 * row['effect']:+.1f}")
+        result.add_row(CALLED[row["factor"]], escape(row["observed"]), f"{100 * row['effect']:+z.1f}")
     result.add_section()
     result.add_row("chance", "", f"{100 * sum(row['effect'] for row in effects):.1f}")
     out.print(result)
@@ -363,7 +363,7 @@ def show_scores(out: Console, frame: Any, horizons: tuple[int, ...]) -> None:
         )
         for row in part.to_dict("records"):
             result.add_row(
-                row["method"].replace("_", " "), str(row["origin_count"]), f"{row['wape']:.3f}", f"{row['bias']:+.3f}",
+                row["method"].replace("_", " "), str(row["origin_count"]), f"{row['wape']:.3f}", f"{row['bias']:+z.3f}",
                 f"{row['pinball']:.4f}",
                 *(screens.percent(row[f"coverage_{mass}"]) for mass in (50, 80, 95)),
             )  # fmt: skip

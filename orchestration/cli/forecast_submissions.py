@@ -235,7 +235,7 @@ def accuracy(workspace: Workspace, by: str, period: str | None) -> None:
                 result.add_row(
                     _called("the model" if row["method"] == "forecast" else row["method"]), str(row["periods"]),
                     *(screens.figure(row[name], 3) for name in ("wape", "model_wape")),
-                    "" if row["bias"] is None else f"{row['bias']:+.3f}", str(row["closest"]),
+                    "" if row["bias"] is None else f"{row['bias']:+z.3f}", str(row["closest"]),
                 )  # fmt: skip
         out.print(result)
 

@@ -336,7 +336,7 @@ def _print_preview(found: Preview, by: str | None, top: int) -> None:
         for group in its.by_group(found.accounts, column)[:15]:
             result.add_row(
                 escape(group["name"]), f"{group['account_count']:,}", f"{group['moved_count']:,}", f"{group['entered_count']:,}",
-                f"{group['left_count']:,}", f"{group['mean_change_points']:+.1f}",
+                f"{group['left_count']:,}", f"{group['mean_change_points']:+z.1f}",
             )  # fmt: skip
         out.print(result)
     captured = its.wins_captured(found.deals)

@@ -359,7 +359,7 @@ def _said(con: duckdb.DuckDBPyConnection, chosen: Row) -> Section:
         [
             forecast_said.CALLED[row["method"]] + ("" if row["dimension"] == "all" else f"\nby {row['dimension']}"),
             f"{row['horizon_days']}", f"{row['periods']}", _percent(row["wape"]), _percent(row["model_wape"]),
-            NONE if row["bias"] is None else f"{100 * row['bias']:+.0f}{NBSP}%".replace("-", "\u2212"), f"{row['closest']}",
+            NONE if row["bias"] is None else f"{100 * row['bias']:+z.0f}{NBSP}%".replace("-", "\u2212"), f"{row['closest']}",
         ]
         for row in said.records
     ]  # fmt: skip
@@ -730,7 +730,7 @@ def _text(value: Any) -> str:
 def _whole(value: Any, *, signed: bool = False) -> str:
     if value is None:
         return NONE
-    return (f"{float(value):+,.0f}" if signed else f"{float(value):,.0f}").replace("-", "\u2212")
+    return (f"{float(value):+z,.0f}" if signed else f"{float(value):,.0f}").replace("-", "\u2212")
 
 
 def _cents(value: Any, *, signed: bool) -> str:
