@@ -15,6 +15,7 @@ from orchestration.cli import forecast_submissions, screens
 from orchestration.cli.run import FORECAST_JOB, as_of_option, finish
 from orchestration.lib.errors import UserError
 from orchestration.lib.forecast_effects import CALLED, effects_in_sum, effects_of, reasons
+from orchestration.lib.forecast_plots import METHODS
 from orchestration.lib.job_runner import run_job
 from orchestration.lib.marts_reader import open_marts, rows
 from orchestration.lib.wording import counted
@@ -142,7 +143,7 @@ def track_record(con: duckdb.DuckDBPyConnection) -> list[str]:
     for row in found:
         best = simple.get(row["horizon_days"])
         beside = (
-            f"; best simple method: {best['method'].replace('_', ' ')}, off by {screens.percent(best['wape'])}"
+            f"; best simple method: {METHODS[best['method']]}, off by {screens.percent(best['wape'])}"
             if best
             else ""
         )
@@ -363,7 +364,7 @@ def show_scores(out: Console, frame: Any, horizons: tuple[int, ...]) -> None:
         )
         for row in part.to_dict("records"):
             result.add_row(
-                row["method"].replace("_", " "), str(row["origin_count"]), f"{row['wape']:.3f}", f"{row['bias']:+z.3f}",
+                METHODS[row["method"]], str(row["origin_count"]), f"{row['wape']:.3f}", f"{row['bias']:+z.3f}",
                 f"{row['pinball']:.4f}",
                 *(screens.percent(row[f"coverage_{mass}"]) for mass in (50, 80, 95)),
             )  # fmt: skip

@@ -155,6 +155,7 @@ def test_single_threaded__begins_when_the_second_person_was_last_heard_of_long_e
     found = {deal: row for (deal, risk), row in world.build().items() if risk == "single_threaded"}
     assert set(found) == {"one"}
     assert (found["one"]["found_value"], found["one"]["limit_value"]) == (1, 2)
+    assert found["one"]["unit"] == "person of the account who did anything lately"
     assert found["one"]["since_date"].date() == ago(1).date()
 
 

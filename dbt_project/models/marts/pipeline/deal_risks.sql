@@ -46,6 +46,20 @@ users as (
 
 accounts as (
     select * from {{ ref('int_accounts') }}
+),
+
+nouns as (
+    select
+        true as is_one,
+        'day' as day,
+        'person' as person,
+        'time' as time
+    union all
+    select
+        false,
+        'days',
+        'people',
+        'times'
 )
 
 select
@@ -56,11 +70,11 @@ select
     risks.found_value,
     risks.limit_value,
     case risks.risk
-        when 'stuck' then 'days in the stage ' || deals.stage
-        when 'overdue' then 'days since the promised date'
-        when 'no_activity' then 'days since the account did anything'
-        when 'single_threaded' then 'people of the account who did anything lately'
-        else 'times that the promised date was put off'
+        when 'stuck' then nouns.day || ' in the stage ' || deals.stage
+        when 'overdue' then nouns.day || ' since the promised date'
+        when 'no_activity' then nouns.day || ' since the account did anything'
+        when 'single_threaded' then nouns.person || ' of the account who did anything lately'
+        else nouns.time || ' that the promised date was put off'
     end as unit,
     deals.account_id,
     accounts.account_name,
@@ -92,6 +106,7 @@ select
 from risks
 cross join {{ source('settings', 'deal_risk_rules') }} as rules
 inner join deals on risks.opportunity_id = deals.opportunity_id
+inner join nouns on nouns.is_one = coalesce(risks.found_value = 1, false)
 left join measured on risks.risk = measured.risk
 left join users on deals.owner_id = users.user_id
 left join accounts on deals.account_id = accounts.account_id
