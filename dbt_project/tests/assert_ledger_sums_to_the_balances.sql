@@ -12,10 +12,21 @@ select
     ledger.account_id,
     ledger.contact_id,
     ledger.points,
-    coalesce(accounts.adjustment_points, contacts.adjustment_points) as adjustment_points
+    accounts.adjustment_points
 from ledger
-left join {{ ref('scored_accounts') }} as accounts
-    on ledger.account_id = accounts.account_id and ledger.contact_id is null
-left join {{ ref('scored_contacts') }} as contacts on ledger.contact_id = contacts.contact_id
-where ledger.points <> coalesce(accounts.adjustment_points, contacts.adjustment_points, 0)
-    and (contacts.contact_id is not null or accounts.state = 'scored')
+inner join {{ ref('scored_accounts') }} as accounts on ledger.account_id = accounts.account_id
+where
+    ledger.contact_id is null
+    and accounts.state = 'scored'
+    and ledger.points <> coalesce(accounts.adjustment_points, 0)
+
+union all
+
+select
+    ledger.account_id,
+    ledger.contact_id,
+    ledger.points,
+    contacts.adjustment_points
+from ledger
+inner join {{ ref('scored_contacts') }} as contacts on ledger.contact_id = contacts.contact_id
+where ledger.points <> coalesce(contacts.adjustment_points, 0)

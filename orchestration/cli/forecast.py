@@ -143,9 +143,7 @@ def track_record(con: duckdb.DuckDBPyConnection) -> list[str]:
     for row in found:
         best = simple.get(row["horizon_days"])
         beside = (
-            f"; best simple method: {METHODS[best['method']]}, off by {screens.percent(best['wape'])}"
-            if best
-            else ""
+            f"; best simple method: {METHODS[best['method']]}, off by {screens.percent(best['wape'])}" if best else ""
         )
         said.append(
             f"{row['horizon_days']} days ahead, at {row['n']} past moments from {row['first_at']:%Y-%m} to {row['last_at']:%Y-%m}: "

@@ -124,6 +124,26 @@ def run_models(con: duckdb.DuckDBPyConnection, models: Sequence[CompiledModel]) 
             con.execute(f"create or replace table {model.relation} as {model.sql}")
 
 
+def make_rows(
+    con: duckdb.DuckDBPyConnection, model: CompiledModel, models: Mapping[str, CompiledModel], values: Sequence[str]
+) -> None:
+    """Make a table of these rows alone, in the transaction that is open.
+
+    Parameters
+    ----------
+    model : follows by a column, see `Following.rows_by`
+    models : all of the project
+    values : of that column
+    """
+    views = {name: other for name, other in models.items() if other.materialized == "view" and other.following.rows_by}
+    con.execute("create or replace temp table keys_of_rows as select unnest(?::varchar[]) as k", [list(values)])
+    of_keys = f'"{model.following.rows_by}" in (select k from temp.main.keys_of_rows)'
+    con.execute(
+        f"create or replace temp table new_rows as select * from ({_restrict(con, model, views)}) where {of_keys}"
+    )
+    con.execute(f"create or replace table {model.relation} as from temp.main.new_rows")
+
+
 @contextmanager
 def rolled_back(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     """Whatever happens inside leaves no trace, also after a kill: it was never committed."""

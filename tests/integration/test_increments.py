@@ -15,18 +15,21 @@ import pytest
 import yaml
 
 from orchestration.defs.ingest.assets import source_contracts
+from orchestration.lib import score_replay
 from orchestration.lib.card_store import active_card
 from orchestration.lib.compiled_project import CompiledModel, CompiledTest
 from orchestration.lib.dbt_runner import project_fingerprint, read_project
 from orchestration.lib.differences import FEATURES, MARTS
+from orchestration.lib.errors import UserError
 from orchestration.lib.forecasts import load_forecasts
 from orchestration.lib.increments import Plan, complete_features, complete_marts, differences_of, plan_build
 from orchestration.lib.landing import landing_file
 from orchestration.lib.loading import load
-from orchestration.lib.model_builds import GOOD, WARNED, build
-from orchestration.lib.rules import prepare_rules
+from orchestration.lib.marts_reader import rows
+from orchestration.lib.model_builds import GOOD, WARNED, build, rolled_back, run_models
+from orchestration.lib.rules import prepare_rules, write_rules
 from orchestration.lib.score_records import load_score_records
-from orchestration.lib.scorecard_settings import read_scorecard_settings
+from orchestration.lib.scorecard_settings import read_scorecard_settings, settings_of
 from orchestration.lib.segments import prepare_segments, segment_catalogue
 from orchestration.lib.settings_tables import write_settings
 from orchestration.lib.signals import known_signals
@@ -197,6 +200,52 @@ def assert_equal_to_a_full_build(warehouse: Warehouse, as_of_at: datetime) -> No
         assert kept[name] == anew[name], f"{name}: {len(different)} rows differ, e.g. {sorted(map(str, different))[:4]}"
 
 
+def assert_replay_equals_the_company(warehouse: Warehouse, *moments: datetime) -> None:
+    """The replay of one account says what a refresh of everybody says of it: of those that were merged or had parents, bots, people from
+    elsewhere, and of some others."""
+    found = warehouse.rows(
+        """
+        (select account_id from raw.crm__accounts group by account_id
+            order by max(merged_into_account_id is not null) desc, max(parent_account_id is not null) desc, hash(account_id) limit 6)
+        union
+        (select account_id from intermediate.int_touchpoints__kept where account_id is not null group by account_id
+            order by count(*) filter (bot_reason is not null) desc, account_id limit 2)
+        union
+        (select account_id from intermediate.int_contact_accounts where account_id is not null group by account_id
+            order by count(*) filter (landed_contact_id <> contact_id) desc, max(valid_from) desc, account_id limit 2)
+        """
+    )
+    accounts = [account for (account,) in found]
+    settings, card = settings_of(warehouse.workspace), active_card(warehouse.workspace)
+    assert card is not None
+    told = f"* exclude ({', '.join(score_replay.NOT_TOLD)})"
+    contributions = (
+        "select * from marts.score_contributions where account_id = ? order by kind, abs(points) desc, criterion"
+    )
+    before = warehouse.tables()
+    for moment in moments:
+        with open_warehouse(warehouse.workspace) as con, rolled_back(con):
+            write_settings(con, settings, card, moment, in_transaction=True)
+            write_rules(con, [], {}, moment, in_transaction=True)
+            run_models(con, warehouse.project.upstream_of(*score_replay.MARTS))
+            expected = {
+                account: (
+                    rows(con, f"select {told} from marts.scored_accounts where account_id = ?", [account]),
+                    rows(con, contributions, [account]),
+                )
+                for account in accounts
+            }
+        known = [account for account in accounts if expected[account][0]]
+        assert len(known) > len(accounts) / 2
+        for account in known:
+            (found,) = score_replay.score_at(warehouse.workspace, settings, account, [moment], say=print)
+            assert ([found.account], found.contributions) == expected[account], (account, moment)
+        for account in set(accounts) - set(known):
+            with pytest.raises(UserError, match="was not known on"):
+                score_replay.score_at(warehouse.workspace, settings, account, [moment], say=print)
+    assert warehouse.tables() == before, "a replay leaves no trace"
+
+
 def test_increment__equals_a_full_build(warehouse: Warehouse) -> None:
     """New, late, duplicate, corrected, future and deleted records, a merge of contacts and one of accounts, a visitor who becomes
     known, a contact who changes sides; on the same day as the last build.
@@ -304,6 +353,7 @@ def test_increment__equals_a_full_build(warehouse: Warehouse) -> None:
     assert warehouse.rows("select opportunity_id, merged_into_opportunity_id from intermediate.int_deals__merges") == [
         (*first, "t-deal")
     ]
+    assert_replay_equals_the_company(warehouse, moment - timedelta(days=20, hours=7), moment)
     assert_equal_to_a_full_build(warehouse, moment)
 
 
@@ -387,6 +437,7 @@ def test_increment__after_midnight_with_what_was_undone_equals_a_full_build(ware
     assert warehouse.rows(
         f"select count(*) from intermediate.int_deals where opportunity_id in ('t-deal', '{deal}')"
     ) == [(2,)]
+    assert_replay_equals_the_company(warehouse, moment - timedelta(days=20, hours=7), moment)
     assert_equal_to_a_full_build(warehouse, moment)
 
 
@@ -498,6 +549,7 @@ def test_increment__of_parents_and_roles_equals_a_full_build(
         "using (account_id) where below.below_account_id = ? and as_of_at >= valid_from and as_of_at < valid_to",
         [late],
     ) == [(True,)], "deals of the past look at it"
+    assert_replay_equals_the_company(warehouse, moment - timedelta(days=20, hours=7), moment)
     assert_equal_to_a_full_build(warehouse, moment)
 
 

@@ -305,16 +305,37 @@ unfired as (
         slotted.{{ column }}{{ ',' if not loop.last }}
         {%- endfor %}
     from slotted
-    where not exists (
-        select 1
-        from standing
-        where
-            slotted.rule_id = standing.rule_id
-            and slotted.subject_kind = standing.subject_kind
-            and slotted.firing_slot = standing.firing_slot
-            -- An event fires once, also when its account was merged and parted since.
-            and (slotted.subject_id = standing.subject_id or slotted.frequency = 'every_event')
-    )
+    where
+        slotted.frequency <> 'every_event'
+        and not exists (
+            select 1
+            from standing
+            where
+                slotted.rule_id = standing.rule_id
+                and slotted.subject_kind = standing.subject_kind
+                and slotted.subject_id = standing.subject_id
+                and slotted.firing_slot = standing.firing_slot
+        )
+
+    union all
+
+    -- An event fires once, also when its account was merged and parted since. Asked of these alone: all firings of a rule that fires
+    -- once have the same slot, and by slot each would be compared with all others.
+    select
+        {%- for column in columns %}
+        slotted.{{ column }}{{ ',' if not loop.last }}
+        {%- endfor %}
+    from slotted
+    where
+        slotted.frequency = 'every_event'
+        and not exists (
+            select 1
+            from standing
+            where
+                slotted.rule_id = standing.rule_id
+                and slotted.subject_kind = standing.subject_kind
+                and slotted.firing_slot = standing.firing_slot
+        )
 
     union all
 
