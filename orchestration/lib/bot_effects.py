@@ -20,6 +20,7 @@ from orchestration.lib.warehouse import open_warehouse
 from orchestration.lib.workspace import Workspace
 
 _TOUCHPOINTS = "int_touchpoints__kept"
+_OF_ALL = ("int_touchpoints__moved", "int_signals__daily", "int_signals")
 _FLAGGED = f"""
     select account_id, count(*) as touchpoint_count, string_agg(distinct bot_reason, ', ' order by bot_reason) as reasons
     from intermediate.{_TOUCHPOINTS} where bot_reason is not null and account_id is not null group by account_id
@@ -102,11 +103,25 @@ def bot_effects(workspace: Workspace, *, say: Callable[[str], None]) -> BotEffec
             ((count,),) = con.execute("select count(*) from flagged").fetchall()
             say(f"scoring {count:,} accounts with what bots did")
             con.execute(f"update intermediate.{_TOUCHPOINTS} set bot_reason = null where bot_reason is not null")
-            # Only these can differ, and a feature of one account reads no other account.
+            # From when a signal has been recorded at all is told by everybody's touchpoints, all else by those of the accounts that can
+            # differ: their own, and those of accounts below.
+            of_all = [model for model in models if model.name in _OF_ALL]
+            run_models(con, of_all)
+            con.execute(
+                f"""
+                create temp table theirs as select * from intermediate.{_TOUCHPOINTS} where account_id in (
+                    select account_id from flagged
+                    union
+                    select below_account_id from intermediate.int_account_descendants
+                    where account_id in (select account_id from flagged)
+                )
+                """
+            )
+            con.execute(f"create or replace table intermediate.{_TOUCHPOINTS} as from theirs")
             con.execute(
                 "delete from intermediate.int_spine__accounts where account_id not in (select account_id from flagged)"
             )
-            run_models(con, models)
+            run_models(con, [model for model in models if model not in of_all])
             _keep(con, "with_bots")
             found = _compared(con)
     return BotEffects(as_of_at, scored_count, unmatched, found)
