@@ -87,6 +87,7 @@ def show_forecast(out: Console, con: duckdb.DuckDBPyConnection, by: str = "all",
         lines,
         beside=len(own),
     )
+    _say_what_is_newer(out, con, newest["forecast_as_of_at"], found)
     for row in found:
         if row["override_amount"] is not None:
             until = f" until {row['override_expires_at']:%Y-%m-%d %H:%M}" if row["override_expires_at"] else ""
@@ -114,6 +115,35 @@ def show_forecast(out: Console, con: duckdb.DuckDBPyConnection, by: str = "all",
     return True
 
 
+def _say_what_is_newer(
+    out: Console, con: duckdb.DuckDBPyConnection, forecast_at: datetime, found: list[dict[str, Any]]
+) -> None:
+    """What was won is as of the last refresh; intervals are older, and so may be the fiscal calendar of their quarters."""
+    (refreshed_at,) = con.execute("select as_of_at from publication").fetchall()[0]
+    if refreshed_at > forecast_at:
+        out.print(
+            f"Won so far and targets are as of {refreshed_at:%Y-%m-%d %H:%M} UTC, the forecast as of {forecast_at:%Y-%m-%d %H:%M} UTC."
+        )
+    if any(
+        row["forecast_high_amount"] is not None and (row["won_amount"] or 0) > row["forecast_high_amount"]
+        for row in found
+    ):
+        out.print(
+            "[bold]More has been won since than the interval of a period holds:[/bold] scoring forecast make looks again."
+        )
+    fiscal = rows(
+        con,
+        "select 1 from forecast_snapshots as made inner join targets on made.period_type = targets.period_type "
+        "where made.is_newest and made.period_type = 'quarter' and ("
+        "(month(made.period_start) - month(targets.period_start)) % 3 <> 0 "
+        "or (made.period_label = targets.period_label) <> (made.period_start = targets.period_start)) limit 1",
+    )
+    if fiscal:
+        out.print(
+            "[bold]Its quarters are of another fiscal calendar than the one that is set now:[/bold] scoring forecast make makes them anew."
+        )
+
+
 def track_record(con: duckdb.DuckDBPyConnection) -> list[str]:
     """How right the method was at past moments, as sentences; one that says so where it was not tested."""
     found = rows(
@@ -135,7 +165,7 @@ def track_record(con: duckdb.DuckDBPyConnection) -> list[str]:
             select horizon_days, arg_min(method, wape) as method, min(wape) as wape from (
                 select horizon_days, method, sum(absolute_error_amount) / nullif(sum(actual_amount), 0) as wape
                 from forecast_backtest where dimension = 'all' and method not in ('forecast', 'model') group by all
-            ) as methods group by horizon_days
+            ) as methods where wape is not null group by horizon_days
             """,
         )
     }
@@ -147,7 +177,12 @@ def track_record(con: duckdb.DuckDBPyConnection) -> list[str]:
         )
         said.append(
             f"{row['horizon_days']} days ahead, at {row['n']} past moments from {row['first_at']:%Y-%m} to {row['last_at']:%Y-%m}: "
-            f"the 80 % interval held {screens.percent(row['coverage'])}, the median was off by {screens.percent(row['wape'])}{beside}"
+            f"the 80 % interval held {screens.percent(row['coverage'])}, "
+            + (
+                "nothing was won in them"
+                if row["wape"] is None
+                else f"the median was off by {screens.percent(row['wape'])}{beside}"
+            )
         )
     return said
 
@@ -251,7 +286,7 @@ def _show_effects(out: Console, con: duckdb.DuckDBPyConnection, chance: str, end
         return
     typical, effects = found[0], found[1:]
     result = screens.table(
-        f"What is expected of the {typical['deals']:,} open deals before {end:%Y-%m-%d}, at their amounts, and why",
+        f"What is expected of {counted(typical['deals'], 'open deal')} before {end:%Y-%m-%d}, at their amounts, and why",
         "what is known", ">a deal's chance", ">expected amount", ">raises", ">lowers",
     )  # fmt: skip
     result.add_row(
@@ -273,7 +308,8 @@ def _show_effects(out: Console, con: duckdb.DuckDBPyConnection, chance: str, end
     out.print(result)
     out.print(
         "The typical deal is the mean of those that were open in the last three years. Lines add up to the last one, chances in percentage "
-        "points. The forecast above also reckons with amounts that change until the close, and with how right it was before."
+        "points. What is won before the period begins is among them. The forecast above is of the period alone, and also reckons with "
+        "amounts that change until the close, and with how right it was before."
     )
 
 

@@ -3,6 +3,7 @@ closer. They are commands of the group in `forecast`, which shows the model's ow
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -122,7 +123,10 @@ def submissions(workspace: Workspace, period: str | None, top: int) -> None:
             [period, period, top],
         )
     if not found:
-        out.print("Nobody has said anything yet. Do so with: scoring forecast submit PERIOD AMOUNT --note WHY")
+        of_it = f" of {period.upper()}" if period else ""
+        out.print(
+            f"Nobody has said anything{of_it} up to the last refresh. Do so with: scoring forecast submit PERIOD AMOUNT --note WHY"
+        )
         return
     result = screens.table(
         "What people said, the newest first", "key", "period", "for", "kind", ">amount", "note", "author", "recorded",
@@ -180,6 +184,7 @@ def targets(workspace: Workspace, period: str | None, by: str | None) -> None:
                 sum(target_amount) as target, sum(won_amount) as won,
                 sum(case when target_amount is not null then gap_amount end) as gap,
                 count(distinct target_source) as sources, min(target_source) as source,
+                min(covered_month_count) as months,
                 string_agg(distinct nullif(concat_ws(': ', target_author, target_note), ''), '; ' order by
                     nullif(concat_ws(': ', target_author, target_note), '')) as said
             from targets
@@ -201,6 +206,9 @@ def targets(workspace: Workspace, period: str | None, by: str | None) -> None:
     for row in found:
         who = [escape(row["name"])] if by else []
         source = "" if row["source"] is None else row["source"] if row["sources"] == 1 else "several ways"
+        whole = {"quarter": 3, "year": 12}.get(row["period_type"])
+        if source == "sum of months" and whole and (row["months"] or 0) < whole:
+            source = f"sum of {row['months']} of {whole} months"
         result.add_row(
             row["period_label"], *who, row["period_status"], *(screens.money(row[name]) for name in ("target", "won", "gap")),
             source, escape(row["said"] or ""),
@@ -241,10 +249,14 @@ def accuracy(workspace: Workspace, by: str, period: str | None) -> None:
 
 
 def _amount(text: str) -> Decimal:
+    # A comma divides thousands and nothing else: 1234,56 is no hundredfold of itself.
+    plain = re.sub(r"(?<=\d)[,_](?=\d{3}(?!\d))", "", text.strip())
     try:
-        return Decimal(text.replace(",", "").replace("_", ""))
+        if "," in plain:
+            raise InvalidOperation
+        return Decimal(plain)
     except InvalidOperation:
-        raise UserError(f"an amount is a number such as 120000 or 120000.50 (value: {text!r})") from None
+        raise UserError(f"an amount is a number such as 120000, 120,000 or 120000.50 (value: {text!r})") from None
 
 
 def _called(kind: str) -> str:

@@ -15,6 +15,7 @@ from orchestration.cli import screens
 from orchestration.cli.deal_risks import risks
 from orchestration.lib import pipeline_changes as changes_of_pipeline
 from orchestration.lib.errors import UserError
+from orchestration.lib.forecast_submissions import find_subject
 from orchestration.lib.marts_reader import open_marts, rows
 from orchestration.lib.moments import parse_moment
 from orchestration.lib.pipeline_changes import GROUPS, Chosen
@@ -38,7 +39,7 @@ pipeline.add_command(risks)
 @click.option("--to", "end", metavar="MOMENT", help="An ISO moment (UTC). Default: the last refresh's.")
 @click.option("--by", type=click.Choice([*GROUPS]), help="A waterfall for each of them; month: the promised one.")
 @click.option("--period", metavar="PERIOD", help="Deals promised for 2026-07, 2026-Q3 or 2026 only; fiscal ones.")
-@click.option("--owner", help="Deals of this user only: the id.")
+@click.option("--owner", help="Deals of this user only: the id or the name.")
 @click.option("--team", help="Deals of this team only.")
 @click.option("--product", help="Deals of this product only.")
 @click.option("--region", help="Deals with accounts of this region only.")
@@ -65,6 +66,9 @@ def changes(
     months = None
     if period is not None:
         months = changes_of_pipeline.parse_period(period, settings_of(workspace).forecast.fiscal_year_start_month)
+    if filters["owner"] is not None:
+        with open_marts(workspace) as marts:
+            filters["owner"] = find_subject(marts, f"owner={filters['owner']}").label
     wanted = tuple((changes_of_pipeline.GROUPS[name][0], value) for name, value in filters.items() if value is not None)
     with _between(workspace, start, end) as (con, comparison):
         chosen = Chosen(comparison, months, wanted)
@@ -77,13 +81,15 @@ def changes(
         listed = changes_of_pipeline.deals_of(con, chosen) if deals else []
     out = screens.console()
     if not whole:
-        out.print("No deal was open at either moment, or closed between them.")
+        of_these = f" of those asked for ({', '.join(value for _, value in wanted)})" if wanted else ""
+        out.print(f"No deal{of_these} was open at either moment, or closed between them.")
         return
     if not changes_of_pipeline.check_sum([*whole, *divided]):
         raise AssertionError("the start and the changes of the pipeline do not add up to its end")
     first, last = (f"{moments[0][name]:%Y-%m-%d %H:%M}" for name in ("start_at", "end_at"))
     out.print(f"[bold]Open pipeline from {first} to {last} UTC[/bold]\n")
     out.print(_waterfall(whole))
+    out.print("Amounts add up. Numbers of deals need not: who came and closed in between is won or lost, and not new.")
     if won["deals"]:
         out.print(
             f"Won at {won['amount']:,.2f} ({counted(won['deals'], 'deal')}), whatever their amount was when they were open\n"

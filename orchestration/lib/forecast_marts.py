@@ -52,8 +52,8 @@ def sums(con: duckdb.DuckDBPyConnection, dimension: str = "all", period: str | N
         ),
         goals as (
             select case asked.dimension when 'all' then 'all' when 'owner' then owner_id when 'team' then team end as label,
-                period_label, sum(target_amount) as target
-            from targets, asked group by 1, 2
+                period_type, period_start, sum(target_amount) as target
+            from targets, asked group by 1, 2, 3
         ),
         people as (select owner_id, max(owner_name) as owner_name, max(team) as team from targets group by owner_id)
         select made.label, coalesce(people.owner_name, made.label) as name, people.team, made.period_type, made.period_start,
@@ -62,7 +62,7 @@ def sums(con: duckdb.DuckDBPyConnection, dimension: str = "all", period: str | N
             made.mean_amount, made.p02_5, made.p10, made.p25, made.p50, made.p75, made.p90, made.p97_5
         from mine as made
         inner join beside on made.label = beside.label and made.period_label = beside.period_label
-        left join goals on made.label = goals.label and made.period_label = goals.period_label
+        left join goals on made.label = goals.label and made.period_type = goals.period_type and made.period_start = goals.period_start
         left join people on made.dimension = 'owner' and made.label = people.owner_id
         where made.method = 'forecast' and made.part = 'total'
             and (made.p97_5 > 0 or goals.target > 0 or beside.best_case > 0 or made.label = 'all')

@@ -236,6 +236,12 @@ def draw_coverage(figure: Figure | SubFigure, coverage: Sequence[Row], colours: 
 def draw_errors(figure: Figure | SubFigure, errors: Sequence[Row], colours: Colours) -> None:
     """Error of each method, a mark per horizon; the forecast stands first."""
     axis = figure.subplots()
+    if not errors:
+        axis.set_axis_off()
+        axis.text(
+            0.5, 0.5, "nothing was won after these moments", ha="center", va="center", color=colours["ink"], fontsize=9
+        )
+        return
     horizons = sorted({row["horizon_days"] for row in errors})
     ranked = sorted(
         {row["method"] for row in errors},

@@ -51,7 +51,7 @@ _LIST = (
     "commit",
     "best case",
     "target",
-    "gap to target",
+    "median less target",
 )
 
 

@@ -346,7 +346,7 @@ def make_forecast(
         raise UserError(f"too few deals to learn a forecast from: {error}") from error
     say(f"drawing {len(deals.open_deals):,} open deals and those to come")
     totals = simulate(model, deals.history, periods, dimensions=DIMENSIONS, seed=seed)
-    calibrations = read_calibrations(workspace)
+    calibrations = read_calibrations(workspace, deals.as_of_at)
     calibrated_on = max((each.origins for each in calibrations), default=0)
     if calibrations:
         import numpy as np
@@ -460,13 +460,8 @@ def make_backtest(
 
 def backtest_is_due(workspace: Workspace, as_of_at: datetime) -> bool:
     """Whether the newest backtest is by another version of the method, or of deals four weeks older than these."""
-    import pandas as pd
-
-    landed = landed_documents(workspace, BACKTESTS)
-    if not landed:
-        return True
-    rows = pd.read_parquet(landed[-1], columns=["backtest_id", "method_version"])
-    if rows.empty or rows["method_version"].iloc[0] != METHOD_VERSION:
+    rows = _backtest_up_to(workspace, as_of_at)
+    if rows is None or rows["method_version"].iloc[0] != METHOD_VERSION:
         return True
     tested = datetime.strptime(rows["backtest_id"].iloc[0].split("-")[0], "%Y%m%dT%H%M%S")
     return not timedelta() <= as_of_at - tested < BACKTEST_EVERY
@@ -504,21 +499,29 @@ def monthly_origins(first: date, last: date) -> list[date]:
     return found
 
 
-def read_calibrations(workspace: Workspace) -> list[Any]:
-    """What the newest landed backtest of this method's version says of each horizon; empty where there is none."""
-    import pandas as pd
-
+def read_calibrations(workspace: Workspace, as_of_at: datetime) -> list[Any]:
+    """What the newest landed backtest of this method's version says of each horizon, none of a later moment; empty where there is none."""
     from ml.forecast.backtest import calibrations_of
 
-    landed = landed_documents(workspace, BACKTESTS)
-    if not landed:
-        return []
-    rows = pd.read_parquet(landed[-1])
-    if rows["method_version"].max() != METHOD_VERSION:
+    rows = _backtest_up_to(workspace, as_of_at)
+    if rows is None or rows["method_version"].iloc[0] != METHOD_VERSION:
         return []
     return calibrations_of(
         rows.rename(columns={"origin_at": "origin", "point_amount": "point", "actual_amount": "actual"})
     )
+
+
+def _backtest_up_to(workspace: Workspace, as_of_at: datetime) -> pd.DataFrame | None:
+    """The landed backtest that the mart shows as of the moment; None = there is none."""
+    import pandas as pd
+
+    best, reaches = None, pd.Timestamp.min
+    for path in landed_documents(workspace, BACKTESTS):
+        rows = pd.read_parquet(path)
+        ends = rows["origin_at"] + pd.to_timedelta(rows["horizon_days"], unit="D")
+        if len(rows) and ends.max() <= as_of_at and rows["origin_at"].max() >= reaches:
+            best, reaches = rows, rows["origin_at"].max()
+    return best
 
 
 def load_forecasts(con: duckdb.DuckDBPyConnection, workspace: Workspace) -> int:

@@ -261,7 +261,7 @@ def test_backtest__knows_ended_windows_only_and_calibrates_the_forecast(
     )
     assert [(horizon, n) for horizon, n, _ in found] == [(30, 5), (90, 4)]
     assert all(str(last) <= "2026-06-30 00:00:00" for _, _, last in found)
-    assert [c.origins for c in read_calibrations(workspace)] == [5, 4]
+    assert [c.origins for c in read_calibrations(workspace, datetime(2026, 6, 30))] == [5, 4]
     assert made.calibrated_on == 5
     # What of the spread was doubt of the model is landed for the next calibration; the warehouse does not need it.
     landed = pd.read_parquet(landed_documents(workspace, BACKTESTS)[-1])

@@ -33,7 +33,7 @@ TABLES = {
     "amount decimal(18,2), closed_at timestamp",
     "intermediate.int_exchange_rates": "currency varchar, from_date date, until_date date, rate decimal(18,12)",
     "intermediate.int_accounts__groups": "account_id varchar, region varchar, segment varchar, valid_from timestamp, valid_to timestamp",
-    "marts.targets": "period_type varchar, period_start date, period_end date, period_label varchar, period_status varchar, "
+    "marts.targets": "covered_month_count bigint, period_type varchar, period_start date, period_end date, period_label varchar, period_status varchar, "
     "owner_id varchar, owner_name varchar, team varchar, target_amount decimal(18,2), won_amount decimal(18,2), "
     "gap_amount decimal(18,2), target_source varchar, target_author varchar, target_note varchar",
     "marts.forecast_snapshots": "forecast_id varchar, forecast_as_of_at timestamp, is_newest boolean, lacking varchar, method varchar, "

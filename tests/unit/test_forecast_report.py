@@ -352,3 +352,29 @@ def test_amounts__are_told_in_three_figures(amount: float, text: str) -> None:
 def test_colours__on_paper_are_those_of_the_page_in_light() -> None:
     light = (TEMPLATES / "page_style.css").read_text().split("@media")[0]
     assert dict(re.findall(r"--plot-([a-z0-9-]+): (#[0-9a-f]{6})", light)) == ON_PAPER
+
+
+def test_sums__take_the_target_of_the_same_days_and_not_of_the_same_name(marts: duckdb.DuckDBPyConnection) -> None:
+    from orchestration.lib.forecast_marts import sums
+
+    (quarter,) = [row for row in sums(marts) if row["period_type"] == "quarter"]
+    assert quarter["target"] == 1_100_000
+    # After another fiscal year was set, the quarter of these days has another name, and the name is another quarter's.
+    marts.execute("update marts.targets set period_label = '2026-Q4'")
+    insert(
+        marts, "targets", owner_id="u1", owner_name="Ada", team="north", period_type="quarter", period_start=date(2025, 8, 1),
+        period_label="2026-Q3", target_amount=5,
+    )  # fmt: skip
+    (quarter,) = [row for row in sums(marts) if row["period_type"] == "quarter"]
+    assert quarter["target"] == 1_100_000
+
+
+def test_draw_errors__says_so_where_nothing_was_won(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    from orchestration.lib.forecast_plots import draw_errors
+    from orchestration.lib.page_plots import ON_PAPER
+
+    figure = Figure()
+    draw_errors(figure, [], ON_PAPER)
+    assert [text.get_text() for axis in figure.axes for text in axis.texts] == ["nothing was won after these moments"]

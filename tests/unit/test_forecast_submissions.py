@@ -180,6 +180,7 @@ def test_submission__from_the_command_line_is_landed_shown_and_withdrawn(world: 
         ("submit", "2026-Q7", "1", "--note", "x"): "2026-Q3",
         ("submit", period, "much", "--note", "x"): "'much'",
         ("submit", period, "nan", "--note", "x"): "an amount is from 0",
+        ("submit", period, "1234,56", "--note", "x"): "such as 120000, 120,000 or 120000.50 (value: '1234,56')",
         ("submit", period, "-5", "--note", "x"): "an amount is from 0",
         ("submit", f"{now - timedelta(days=1):%Y-%m}", "1", "--note", "x"): "it is over",
         ("submit", period, "0.001", "--note", "x"): "two digits",

@@ -1,18 +1,32 @@
--- The newest backtest: what the forecast would have said at past moments, fitted on what was known then alone, beside what came and
--- beside simple methods. An interval is calibrated on earlier moments than its own.
+-- What the forecast would have said at past moments, fitted on what was known then alone, beside what came and beside simple methods:
+-- the backtest that reaches furthest up to the as-of moment, of those the one made last. One of a later moment is not seen. An interval
+-- is calibrated on earlier moments than its own.
 with backtests as (
     select * from {{ source('history', 'forecast_backtests') }}
 ),
 
-newest as (
-    select max(made_at) as made_at
+reached as (
+    select
+        backtest_id,
+        made_at,
+        max(origin_at) as last_origin_at,
+        max({{ dbt.dateadd('day', 'horizon_days', 'origin_at') }}) as last_window_end_at
     from backtests
+    group by backtest_id, made_at
+),
+
+ranked as (
+    select
+        backtest_id,
+        row_number() over (order by last_origin_at desc nulls last, made_at desc nulls last, backtest_id) as newest_first
+    from reached
+    where last_window_end_at <= {{ as_of_at() }}
 ),
 
 tests as (
     select backtests.*
     from backtests
-    inner join newest on backtests.made_at = newest.made_at
+    inner join ranked on backtests.backtest_id = ranked.backtest_id and ranked.newest_first = 1
     where backtests.point_amount is not null
 )
 
