@@ -4,25 +4,24 @@
 
     held: the version of the record that held, with is_closed_later (its closing comes after the moment: the deal is open).
     changes: the newest change of its stage up to the moment, or nulls.
-    While a deal is open its history speaks before its record; what was written at the close is not known before it.
+    moment: the moment. A record that is from later than it stands for the time before, and knows less of it than the history.
+    While a deal is open the newer of its record and its history speaks; what was written at the close is not known before it.
 #}
-{% macro deal_state(held, changes) %}
-    case
-        when {{ held }}.is_closed_later then {{ changes }}.stage
-        else coalesce(case when {{ held }}.status = 'open' then {{ changes }}.stage end, {{ held }}.stage)
-    end as stage,
+{% macro deal_state(held, changes, moment) %}
+    {{ _newer_of(held, changes, moment, 'stage') }} as stage,
     case when {{ held }}.is_closed_later then 'open' else {{ held }}.status end as status,
-    case
-        when {{ held }}.is_closed_later then {{ changes }}.amount
-        else coalesce(case when {{ held }}.status = 'open' then {{ changes }}.amount end, {{ held }}.amount)
-    end as deal_amount,
-    case
-        when {{ held }}.is_closed_later then {{ changes }}.expected_close_date
-        else
-            coalesce(
-                case when {{ held }}.status = 'open' then {{ changes }}.expected_close_date end, {{ held }}.expected_close_date
-            )
-    end as expected_close_date,
+    {{ _newer_of(held, changes, moment, 'amount') }} as deal_amount,
+    {{ _newer_of(held, changes, moment, 'expected_close_date') }} as expected_close_date,
     -- CRMs write a planned date into the close date of an open deal.
     case when {{ held }}.status <> 'open' and not {{ held }}.is_closed_later then {{ held }}.closed_at end as closed_at
+{%- endmacro %}
+
+{% macro _newer_of(held, changes, moment, column) -%}
+    case
+        when {{ held }}.is_closed_later then {{ changes }}.{{ column }}
+        when {{ held }}.status <> 'open' then {{ held }}.{{ column }}
+        when {{ held }}.version_at <= {{ moment }} and {{ changes }}.changed_at < {{ held }}.version_at
+            then coalesce({{ held }}.{{ column }}, {{ changes }}.{{ column }})
+        else coalesce({{ changes }}.{{ column }}, {{ held }}.{{ column }})
+    end
 {%- endmacro %}

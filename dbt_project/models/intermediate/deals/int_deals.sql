@@ -16,6 +16,7 @@ first_seen as (
 stage_changes as (
     select
         opportunity_id,
+        changed_at,
         stage,
         amount,
         expected_close_date,
@@ -70,7 +71,7 @@ put_back as (
         held.contact_id,
         coalesce(case when held.is_closed_later then stage_changes.owner_id end, held.owner_id) as owner_id,
         held.product,
-        {{ deal_state('held', 'stage_changes') }},
+        {{ deal_state('held', 'stage_changes', 'held.as_of_at') }},
         held.deal_currency as currency,
         held.deal_currency = held.workspace_currency as is_workspace_currency,
         held.as_of_at,

@@ -48,6 +48,15 @@ moments as (
 
     union
 
+    -- A first version stands for the time before it, and speaks before the history only from its own moment on.
+    select
+        opportunity_id,
+        version_at as moment,
+        0 as is_stage_change
+    from versions
+
+    union
+
     select
         versions.opportunity_id,
         coalesce(versions.opened_at, first_seen.first_seen_at) as moment,
@@ -141,6 +150,7 @@ held as (
         versions.expected_close_date,
         versions.closed_at,
         versions.forecast_category,
+        versions.version_at,
         {{ currency_of('versions', 'refresh') }} as currency,
         {{ currency_of('versions', 'refresh') }} = refresh.currency as is_workspace_currency,
         versions.status <> 'open' and coalesce(versions.closed_at > spans.valid_from, false) as is_closed_later
@@ -165,7 +175,7 @@ stated as (
         survivors.surviving_account_id as account_id,
         coalesce(case when held.is_closed_later then changes.owner_id end, held.owner_id) as owner_id,
         held.product,
-        {{ deal_state('held', 'changes') }},
+        {{ deal_state('held', 'changes', 'held.valid_from') }},
         held.opened_at,
         held.currency,
         held.is_workspace_currency,
