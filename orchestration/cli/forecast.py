@@ -15,6 +15,7 @@ from orchestration.cli import forecast_submissions, screens
 from orchestration.cli.run import FORECAST_JOB, as_of_option, finish
 from orchestration.lib.errors import UserError
 from orchestration.lib.forecast_effects import CALLED, effects_in_sum, effects_of, reasons
+from orchestration.lib.forecast_marts import NO_FORECAST, NOT_TESTED
 from orchestration.lib.forecast_plots import METHODS
 from orchestration.lib.job_runner import run_job
 from orchestration.lib.marts_reader import open_marts, rows
@@ -33,7 +34,6 @@ _PEOPLE = {
     "manager": "submitted_manager_amount",
     "override": "override_amount",
 }
-_NONE = "No forecast has been made yet: run scoring forecast make (the schedule does it every morning)."
 
 
 @click.group(invoke_without_command=True)
@@ -47,7 +47,7 @@ def forecast(ctx: click.Context, by: str, period: str | None) -> None:
     out = screens.console()
     with open_marts(ctx.obj.require()) as con:
         if not show_forecast(out, con, by, period):
-            out.print(_NONE)
+            out.print(NO_FORECAST)
 
 
 def show_forecast(out: Console, con: duckdb.DuckDBPyConnection, by: str = "all", period: str | None = None) -> bool:
@@ -156,7 +156,7 @@ def track_record(con: duckdb.DuckDBPyConnection) -> list[str]:
         """,
     )
     if not found:
-        return ["How right it would have been before is not known: scoring forecast backtest tells."]
+        return [f"How right it would have been before is not known: {NOT_TESTED}"]
     simple = {
         (row["horizon_days"]): row
         for row in rows(
@@ -208,7 +208,7 @@ def explain(workspace: Workspace, period: str, top: int, deal: str | None) -> No
     out = screens.console()
     with open_marts(workspace.require()) as con:
         if _newest(con) is None:
-            raise UserError(_NONE)
+            raise UserError(NO_FORECAST)
         parts = rows(
             con,
             "select * from forecast_snapshots where is_newest and method = 'forecast' and dimension = 'all' and period_label = ?",
@@ -418,7 +418,7 @@ def chart(workspace: Workspace, file: Path) -> None:
     check_file(file, SUFFIXES)
     with open_marts(workspace.require()) as con:
         if _newest(con) is None:
-            raise UserError(_NONE)
+            raise UserError(NO_FORECAST)
         if file.suffix.lower() == ".html":
             write_chart(con, file, currency=settings_of(workspace).currency)
         else:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import duckdb
 
 Row = dict[str, Any]
+NO_FORECAST = "No forecast has been made yet: run scoring forecast make (the schedule does it every morning). It takes a deal that was won."
+NOT_TESTED = (
+    "it takes half a year of closed deals before a month that is over, and then scoring forecast backtest tells."
+)
 #: Share of the moments that an interval is stated to hold -> the mart's column that says whether it did.
 STATED = {0.5: "is_within_50", 0.8: "is_within_80", 0.95: "is_within_95"}
 

@@ -40,7 +40,6 @@ Row = dict[str, Any]
 MOST_DEALS = 15
 #: Groups of a table that are listed; the count says how many there are.
 MOST_LABELS = 40
-NO_FORECAST = "No forecast has been made yet: run scoring forecast make (the schedule does it every morning)."
 _LIST = (
     "won so far",
     "P10",
@@ -155,7 +154,7 @@ def report(con: duckdb.DuckDBPyConnection, *, currency: str, period: str | None 
 def _newest(con: duckdb.DuckDBPyConnection) -> Row:
     found = forecast_marts.newest(con)
     if found is None:
-        raise UserError(NO_FORECAST)
+        raise UserError(forecast_marts.NO_FORECAST)
     return found
 
 
@@ -195,7 +194,7 @@ def _verdict(chosen: Row, coverage: Sequence[Row], currency: str) -> dict[str, A
             "tone": "poor",
             "sentences": [
                 *sentences,
-                "The forecast was not tested on its own past yet: scoring forecast backtest does it.",
+                f"The forecast was not tested on its own past: {forecast_marts.NOT_TESTED}",
             ],
         }
     row = next(r for r in coverage if r["horizon_days"] == horizons[0] and r["stated"] == 0.8)
@@ -464,7 +463,7 @@ def _record(con: duckdb.DuckDBPyConnection) -> Section:
         return Section(
             "record",
             title,
-            missing="The forecast was not tested on its own past yet: scoring forecast backtest does it.",
+            missing=f"The forecast was not tested on its own past: {forecast_marts.NOT_TESTED}",
         )
     best = {horizon: list(found) for horizon, found in groupby(errors, key=lambda row: row["horizon_days"])}
     judged = []
