@@ -133,10 +133,16 @@ def _say_what_is_newer(
         )
     fiscal = rows(
         con,
-        "select 1 from forecast_snapshots as made inner join targets on made.period_type = targets.period_type "
-        "where made.is_newest and made.period_type = 'quarter' and ("
-        "(month(made.period_start) - month(targets.period_start)) % 3 <> 0 "
-        "or (made.period_label = targets.period_label) <> (made.period_start = targets.period_start)) limit 1",
+        """
+        with made as (
+            select distinct period_label, period_start from forecast_snapshots where is_newest and period_type = 'quarter'
+        ),
+        set_now as (select distinct period_label, period_start from targets where period_type = 'quarter')
+        select 1 from made cross join set_now
+        where (month(made.period_start) - month(set_now.period_start)) % 3 <> 0
+            or (made.period_label = set_now.period_label) <> (made.period_start = set_now.period_start)
+        limit 1
+        """,
     )
     if fiscal:
         out.print(

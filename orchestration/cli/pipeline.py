@@ -66,9 +66,14 @@ def changes(
     months = None
     if period is not None:
         months = changes_of_pipeline.parse_period(period, settings_of(workspace).forecast.fiscal_year_start_month)
+    unknown: UserError | None = None
     if filters["owner"] is not None:
         with open_marts(workspace) as marts:
-            filters["owner"] = find_subject(marts, f"owner={filters['owner']}").label
+            try:
+                filters["owner"] = find_subject(marts, f"owner={filters['owner']}").label
+            except UserError as error:
+                # The id of somebody who has left: only the deals of then know it.
+                unknown = error
     wanted = tuple((changes_of_pipeline.GROUPS[name][0], value) for name, value in filters.items() if value is not None)
     with _between(workspace, start, end) as (con, comparison):
         chosen = Chosen(comparison, months, wanted)
@@ -80,6 +85,8 @@ def changes(
         divided = changes_of_pipeline.waterfall(con, chosen, by=by) if by else []
         listed = changes_of_pipeline.deals_of(con, chosen) if deals else []
     out = screens.console()
+    if not whole and unknown:
+        raise unknown
     if not whole:
         of_these = f" of those asked for ({', '.join(value for _, value in wanted)})" if wanted else ""
         out.print(f"No deal{of_these} was open at either moment, or closed between them.")

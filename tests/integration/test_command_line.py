@@ -214,3 +214,19 @@ def test_commands__as_of_must_be_a_moment_and_nothing_is_deleted(
         f"as-of must be an ISO date or time such as 2026-06-30 or 2026-06-30T12:00 (value: {moment!r})" in result.output
     )
     assert workspace.warehouse.read_bytes() == b"as it was"
+
+
+def test_pipeline_changes__takes_an_owner_by_id_or_name_and_refuses_nobody(demo: Company) -> None:
+    with open_marts(demo.workspace) as con:
+        (owner,) = rows(
+            con, "select owner_id, owner_name from pipeline_forecast where owner_name <> '(none)' order by 1 limit 1"
+        )
+    by_id, by_name = (
+        run(demo.workspace, "pipeline", "changes", "--from", "year-start", "--owner", who) for who in owner.values()
+    )
+    assert by_id.exit_code == 0, by_id.output
+    assert by_id.output == by_name.output
+    assert "start" in by_id.output
+    refused = run(demo.workspace, "pipeline", "changes", "--from", "year-start", "--owner", "nobody")
+    assert refused.exit_code == 1
+    assert "no owner has the id or name 'nobody'" in refused.output
