@@ -19,6 +19,9 @@ from orchestration.lib.forecast_marts import NO_FORECAST, NOT_TESTED
 from orchestration.lib.forecast_plots import METHODS
 from orchestration.lib.job_runner import run_job
 from orchestration.lib.marts_reader import open_marts, rows
+from orchestration.lib.moments import parse_moment
+from orchestration.lib.personal_records import utc_now
+from orchestration.lib.pipeline_changes import period_label
 from orchestration.lib.wording import counted
 from orchestration.lib.workspace import Workspace
 
@@ -44,9 +47,10 @@ def forecast(ctx: click.Context, by: str, period: str | None) -> None:
     """Show what will be won per month and quarter, with its 80 % interval; or one of the commands below."""
     if ctx.invoked_subcommand is not None:
         return
+    label = period_label(period) if period else None
     out = screens.console()
     with open_marts(ctx.obj.require()) as con:
-        if not show_forecast(out, con, by, period):
+        if not show_forecast(out, con, by, label):
             out.print(NO_FORECAST)
 
 
@@ -59,7 +63,7 @@ def show_forecast(out: Console, con: duckdb.DuckDBPyConnection, by: str = "all",
         con,
         """
         select * from forecast_comparison
-        where dimension = ? and (? is null or period_label = upper(?)) and (
+        where dimension = ? and (? is null or period_label = ?) and (
             forecast_amount is not null or coalesce(
                 submitted_commit_amount, submitted_best_case_amount, submitted_manager_amount, override_amount
             ) is not null
@@ -95,7 +99,20 @@ def show_forecast(out: Console, con: duckdb.DuckDBPyConnection, by: str = "all",
                 f"{row['period_label']}, {escape(row['label_name'])}: overridden{until} by {escape(row['override_author'])}: "
                 f"{escape(row['override_note'])}"
             )
-    if named:
+    for row in rows(
+        con,
+        """
+        select * from forecast_submissions
+        where status = 'in force' and amount is null and dimension = ? and (? is null or period_label = ?) order by all
+        """,
+        [by, period, period],
+    ):
+        out.print(
+            f"[bold]{row['period_label']}, {escape(row['label_name'])}: {row['kind'].replace('_', ' ')} of "
+            f"{screens.money(row['submitted_amount'])} {escape(row['currency'])}[/bold] has no exchange rate of "
+            f"{row['recorded_at']:%Y-%m-%d} and counts as not known: land market__exchange_rates"
+        )
+    if named and len({row["label"] for row in found}) > 1:
         out.print(
             f"Medians and ends of {by}s do not add up to those of all: they rarely have their good month together."
         )
@@ -198,6 +215,8 @@ def track_record(con: duckdb.DuckDBPyConnection) -> list[str]:
 @click.pass_obj
 def make(workspace: Workspace, as_of: str) -> None:
     """Refresh with a new forecast in between. It is landed and never changes."""
+    if as_of and parse_moment(as_of) > utc_now():
+        raise UserError(f"a forecast is kept for good, and is not made as of a moment to come (value: {as_of!r})")
     finish(run_job(workspace.require(), FORECAST_JOB, config={"scoring_settings": {"as_of": as_of}}))
 
 
@@ -211,6 +230,7 @@ def explain(workspace: Workspace, period: str, top: int, deal: str | None) -> No
 
     An open deal's chance is that of the company's typical deal, and what is known of it adds to it or takes from it.
     """
+    period = period_label(period)
     out = screens.console()
     with open_marts(workspace.require()) as con:
         if _newest(con) is None:
@@ -251,7 +271,7 @@ def explain(workspace: Workspace, period: str, top: int, deal: str | None) -> No
         )
         for row in earlier:
             out.print(
-                f"  as of {row['forecast_as_of_at']:%Y-%m-%d} it said {screens.money(row['p50'])} "
+                f"  as of {row['forecast_as_of_at']:%Y-%m-%d %H:%M} it said {screens.money(row['p50'])} "
                 f"({screens.money(row['p10'])} to {screens.money(row['p90'])})"
             )
         column = _chance_by(total)
@@ -442,7 +462,8 @@ def report(workspace: Workspace, file: Path, period: str | None) -> None:
     from orchestration.lib.scorecard_settings import settings_of
 
     with open_marts(workspace.require()) as con:
-        write_report(con, file, currency=settings_of(workspace).currency, period=period)
+        label = period_label(period) if period else None
+        write_report(con, file, currency=settings_of(workspace).currency, period=label)
     click.echo(f"written: {file}")
 
 

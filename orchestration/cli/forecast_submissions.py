@@ -10,14 +10,19 @@ from typing import Any
 
 import click
 from rich.markup import escape
+from rich.table import Table
 
 from orchestration.cli import screens
 from orchestration.cli.arguments import CommandWithNumbers
 from orchestration.lib import forecast_submissions as said
 from orchestration.lib.errors import UserError
 from orchestration.lib.marts_reader import open_marts, rows
+from orchestration.lib.pipeline_changes import period_label
 from orchestration.lib.training import author
 from orchestration.lib.workspace import Workspace
+
+#: Labels of which `accuracy` has a line.
+MOST_LABELS = 40
 
 _for = click.option(
     "--for",
@@ -90,9 +95,11 @@ def _land(
 ) -> None:
     from orchestration.lib.scorecard_settings import settings_of
 
-    period = said.period_of(period_text, settings_of(workspace.require()).forecast.fiscal_year_start_month)
+    settings = settings_of(workspace.require())
+    fiscal_year_start_month = settings.forecast.fiscal_year_start_month
+    period = said.period_of(period_text, fiscal_year_start_month)
     with open_marts(workspace) as con:
-        said.require_not_over(con, period)
+        said.require_to_come(con, period, fiscal_year_start_month)
         subject = said.find_subject(con, whom)
     amount = _amount(amount_text)
     code = currency.strip().upper()
@@ -106,6 +113,11 @@ def _land(
         f"{period.label}, {subject.name}: {_called(kind)} {amount:,.2f}{' ' + code if code else ''} from the next refresh on "
         f"(submission {key[:8]})"
     )
+    if code and code != settings.currency:
+        click.echo(
+            f"It is converted at the rate of {code} of today. Without one (market__exchange_rates) it counts as not known, and replaces "
+            "what was said before all the same."
+        )
 
 
 @click.command()
@@ -114,16 +126,16 @@ def _land(
 @click.pass_obj
 def submissions(workspace: Workspace, period: str | None, top: int) -> None:
     """Show what people said, of a PERIOD or of all, with what became of it."""
+    label = period_label(period) if period else None
     out = screens.console()
     with open_marts(workspace.require()) as con:
         found = rows(
             con,
-            "select * from forecast_submissions where ? is null or period_label = upper(?) "
-            "order by recorded_at desc, submission_id limit ?",
-            [period, period, top],
+            "select * from forecast_submissions where ? is null or period_label = ? order by recorded_at desc, submission_id limit ?",
+            [label, label, top],
         )
     if not found:
-        of_it = f" of {period.upper()}" if period else ""
+        of_it = f" of {label}" if label else ""
         out.print(
             f"Nobody has said anything{of_it} up to the last refresh. Do so with: scoring forecast submit PERIOD AMOUNT --note WHY"
         )
@@ -173,6 +185,7 @@ def withdraw(workspace: Workspace, submission_id: str, note: str) -> None:
 def targets(workspace: Workspace, period: str | None, by: str | None) -> None:
     """Show targets, what was won and what is missing: of a PERIOD, or of all that are not over."""
     groups = {"owner": "owner_name", "team": "team"}
+    label = period_label(period) if period else None
     out = screens.console()
     with open_marts(workspace.require()) as con:
         group = groups[by] if by else "''"
@@ -188,30 +201,31 @@ def targets(workspace: Workspace, period: str | None, by: str | None) -> None:
                 string_agg(distinct nullif(concat_ws(': ', target_author, target_note), ''), '; ' order by
                     nullif(concat_ws(': ', target_author, target_note), '')) as said
             from targets
-            where case when ? is null then period_status <> 'over' and target_amount is not null else period_label = upper(?) end
+            where case when ? is null then period_status <> 'over' and target_amount is not null else period_label = ? end
             group by period_type, period_start, period_label, period_status, {group}
             order by period_type, period_start, name
             """,
-            [period, period],
+            [label, label],
         )
         held = rows(con, "select min(period_start) as first, max(period_end) as last from targets")[0]
     if not found:
-        where = f" of {period}; periods are known from {held['first']} to {held['last']}" if period else ""
+        where = f" of {label}; periods are known from {held['first']} to {held['last']}" if period else ""
         out.print(f"There are no targets and nothing was won{where}. Targets land as crm__targets.")
         return
     named = [by] if by else []
     result = screens.table(
-        "Targets", "period", *named, "status", ">target", ">won", ">missing", "set as", "by whom and why"
+        "Targets", "period", *named, "status", ">target", ">won", ">attained", ">missing", "set as", "by whom and why"
     )
     for row in found:
         who = [escape(row["name"])] if by else []
         source = "" if row["source"] is None else row["source"] if row["sources"] == 1 else "several ways"
         whole = {"quarter": 3, "year": 12}.get(row["period_type"])
-        if source == "sum of months" and whole and (row["months"] or 0) < whole:
+        if source.startswith("sum of ") and whole and (row["months"] or 0) < whole:
             source = f"sum of {row['months']} of {whole} months"
+        attained = float(row["won"]) / float(row["target"]) if row["target"] else None
         result.add_row(
-            row["period_label"], *who, row["period_status"], *(screens.money(row[name]) for name in ("target", "won", "gap")),
-            source, escape(row["said"] or ""),
+            row["period_label"], *who, row["period_status"], screens.money(row["target"]), screens.money(row["won"]),
+            screens.percent(attained), screens.money(row["gap"]), source, escape(row["said"] or ""),
         )  # fmt: skip
     out.print(result)
 
@@ -225,18 +239,22 @@ def targets(workspace: Workspace, period: str | None, by: str | None) -> None:
 def accuracy(workspace: Workspace, by: str, period: str | None) -> None:
     """Show who was closer: the model, simple methods, categories, submissions and overrides, of periods that are over.
 
-    Each is compared with the model at the very same moments: 90, 30 and 7 days before the end of a period.
+    Each is compared with the model at the very same moments: 90, 30 and 7 days before the end of a period. Of a label of which nothing was
+    said and nothing came, nobody was close.
     """
     out = screens.console()
+    label = period_label(period) if period else None
     with open_marts(workspace.require()) as con:
-        found = said.closeness(con, by, period.strip().upper() if period else None)
+        found = said.closeness(con, by, label)
+        each = said.closeness(con, by, label, by_label=True) if by != "all" else []
+        names = said.names_of(con, by)
     if not found:
-        out.print("No period that was forecast is over yet.")
+        out.print(f"{f'Of {label} no forecast' if label else 'No period that was forecast'} is over yet.")
         return
     for horizon in dict.fromkeys(row["horizon_days"] for row in found):
         result = screens.table(
             f"{horizon} days before the end, or a little more", "who", ">periods", ">off by (WAPE)", ">model on the same", ">bias",
-            ">closest",
+            ">nobody closer",
         )  # fmt: skip
         for row in found:
             if row["horizon_days"] == horizon:
@@ -246,6 +264,31 @@ def accuracy(workspace: Workspace, by: str, period: str | None) -> None:
                     "" if row["bias"] is None else f"{row['bias']:+z.3f}", str(row["closest"]),
                 )  # fmt: skip
         out.print(result)
+        if each:
+            out.print(_of_each([row for row in each if row["horizon_days"] == horizon], by, names))
+
+
+def _of_each(found: list[dict[str, Any]], by: str, names: dict[str, str]) -> Table:
+    """How far off each source was, a line per label, those of which most was won first."""
+    methods = sorted(
+        {row["method"] for row in found} - {"forecast"}, key=lambda name: (not name.startswith("subm"), name)
+    )
+    won: dict[str, Any] = {}
+    cells: dict[tuple[str, str], str] = {}
+    for row in found:
+        # The model speaks of every period, the others of some.
+        won[row["label"]] = max(won.get(row["label"], 0), row["actual_amount"])
+        cells[row["label"], row["method"]] = screens.figure(row["wape"], 3) or "nothing won"
+    ordered = sorted(won, key=lambda label: (-won[label], label))
+    shown = ordered[:MOST_LABELS]
+    title = f"Off by (WAPE) by {by}" + (
+        f": the {len(shown)} with most won of {len(ordered)}" if shown != ordered else ""
+    )
+    result = screens.table(title, by, ">won", ">the model", *(f">{_called(method)}" for method in methods))
+    for label in shown:
+        figures = (cells.get((label, method), "") for method in ("forecast", *methods))
+        result.add_row(escape(names.get(label, label)), screens.money(won[label]), *figures)
+    return result
 
 
 def _amount(text: str) -> Decimal:

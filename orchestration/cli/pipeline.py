@@ -102,7 +102,8 @@ def changes(
             f"Won at {won['amount']:,.2f} ({counted(won['deals'], 'deal')}), whatever their amount was when they were open\n"
         )
     if by:
-        out.print(_by_group(divided, by))
+        wide = _by_group(divided, by)
+        out.print(wide if screens.fits(out, wide) else _by_group_and_step(divided, by))
     if deals:
         out.print(_listed(listed))
 
@@ -159,26 +160,29 @@ def chart(workspace: Workspace, file: Path, start: str, end: str | None, by: str
 
 @contextmanager
 def _between(workspace: Workspace, start: str, end: str | None) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
-    """Rows of `pipeline_changes` and the name of their comparison: the published ones where the moments are among them."""
+    """Rows of `pipeline_changes` and the name of their comparison: the published ones where the moments are among them.
+
+    Words such as 7-days are of the end, whichever it is.
+    """
+    from orchestration.lib.scorecard_settings import settings_of
+    from orchestration.lib.settings_tables import comparison_starts
+
     with open_marts(workspace) as con:
         held = None if end else changes_of_pipeline.held_comparison(con, start)
         if held:
             yield con, held
             return
         as_of_at = rows(con, "select as_of_at from publication")[0]["as_of_at"]
-        names = [row["comparison"].replace("_", "-") for row in changes_of_pipeline.comparisons(con)]
     last = parse_moment(end) if end else None
-    first = changes_of_pipeline.since(start, last or as_of_at)
+    starts = comparison_starts(last or as_of_at, settings_of(workspace).forecast.fiscal_year_start_month)
+    first = changes_of_pipeline.since(start, last or as_of_at) or starts.get(start.strip().lower().replace("-", "_"))
     if first is None:
-        if not names:
-            raise UserError(
-                "no deal has been open in any of the usual stretches: give --from as a moment, such as 2026-06-30"
-            )
         try:
             first = parse_moment(start)
         except UserError:
+            names = ", ".join(name.replace("_", "-") for name in starts)
             raise UserError(
-                f"--from must be yesterday, monday, {', '.join(names)} or an ISO moment such as 2026-06-30 (value: {start!r})"
+                f"--from must be yesterday, monday, {names} or an ISO moment such as 2026-06-30 (value: {start!r})"
             ) from None
     from orchestration.lib.job_runner import prepare_process
     from orchestration.lib.warehouse import writer_lock
@@ -211,6 +215,21 @@ def _by_group(steps: list[dict[str, Any]], by: str) -> Any:
     for group in dict.fromkeys(row["group"] for row in steps):
         amounts = {row["step"]: row["amount"] for row in steps if row["group"] == group}
         result.add_row(escape(group), *(f"{amounts[name]:,.2f}" if name in amounts else "" for name in names))
+    return result
+
+
+def _by_group_and_step(steps: list[dict[str, Any]], by: str) -> Any:
+    """The same with a line for each step, for a screen that is too narrow for a column each."""
+    result = screens.table(f"By {by}", by, "step", ">deals", ">amount")
+    for row in steps:
+        is_end = row["step"] in ("start", "end")
+        result.add_row(
+            escape(row["group"]) if row["step"] == "start" else "",
+            row["step"].replace("_", " "),
+            f"{row['deals']:,}",
+            f"{row['amount']:,.2f}" if is_end else f"{row['amount']:+,.2f}",
+            end_section=row["step"] == "end",
+        )
     return result
 
 

@@ -49,6 +49,11 @@ def table(title: str, *columns: str) -> Table:
     return result
 
 
+def fits(out: Console, found: Table) -> bool:
+    """Whether no number of a table would be folded in the middle."""
+    return Measurement.get(out, out.options.update(width=10_000), found).minimum <= out.width
+
+
 def print_table(
     out: Console, title: str, keys: Sequence[str], columns: Sequence[str], lines: Sequence[Sequence[str]], beside: int
 ) -> None:
@@ -69,8 +74,7 @@ def print_table(
         return result
 
     whole = of(title, 0, len(columns))
-    # Numbers would be folded in the middle.
-    if Measurement.get(out, out.options.update(width=10_000), whole).minimum <= out.width:
+    if fits(out, whole):
         out.print(whole)
         return
     out.print(of(title, 0, beside))

@@ -35,7 +35,8 @@ def sums(con: duckdb.DuckDBPyConnection, dimension: str = "all", period: str | N
     """One row per period and label of the newest forecast, in time order, within a period the largest median first.
 
     label, name, team, period_type, period_start, period_end, period_label, target, won, run_rate, stage_weighted, committed, best_case
-    and the quantiles. Targets are of owners: by product, region and segment there are none. Labels without any amount are left out.
+    and the quantiles. Targets are of owners: by product, region and segment there are none. Labels without any amount are left out; whoever
+    has a target and is not in the forecast, because no deal of theirs was ever seen, has a row with the target alone.
     """
     return rows(
         con,
@@ -45,6 +46,7 @@ def sums(con: duckdb.DuckDBPyConnection, dimension: str = "all", period: str | N
             select made.* from forecast_snapshots as made, asked
             where made.is_newest and made.dimension = asked.dimension and (asked.period is null or made.period_label = asked.period)
         ),
+        periods as (select distinct period_type, period_start, period_end, period_label, forecast_as_of_at from mine),
         beside as (
             select label, period_label,
                 max(case when method = 'forecast' and part = 'won' then mean_amount end) as won,
@@ -57,20 +59,27 @@ def sums(con: duckdb.DuckDBPyConnection, dimension: str = "all", period: str | N
         goals as (
             select case asked.dimension when 'all' then 'all' when 'owner' then owner_id when 'team' then team end as label,
                 period_type, period_start, sum(target_amount) as target
-            from targets, asked group by 1, 2, 3
+            from targets, asked where target_amount is not null and asked.dimension in ('all', 'owner', 'team') group by 1, 2, 3
+        ),
+        cells as (
+            select label, period_type, period_start from mine where method = 'forecast' and part = 'total'
+            union
+            select label, period_type, period_start from goals where target > 0
         ),
         people as (select owner_id, max(owner_name) as owner_name, max(team) as team from targets group by owner_id)
-        select made.label, coalesce(people.owner_name, made.label) as name, people.team, made.period_type, made.period_start,
-            made.period_end, made.period_label, made.forecast_as_of_at, goals.target, beside.won, beside.run_rate,
+        select cells.label, coalesce(people.owner_name, cells.label) as name, people.team, periods.period_type, periods.period_start,
+            periods.period_end, periods.period_label, periods.forecast_as_of_at, goals.target, beside.won, beside.run_rate,
             beside.stage_weighted, beside.committed, beside.best_case,
             made.mean_amount, made.p02_5, made.p10, made.p25, made.p50, made.p75, made.p90, made.p97_5
-        from mine as made
-        inner join beside on made.label = beside.label and made.period_label = beside.period_label
-        left join goals on made.label = goals.label and made.period_type = goals.period_type and made.period_start = goals.period_start
-        left join people on made.dimension = 'owner' and made.label = people.owner_id
-        where made.method = 'forecast' and made.part = 'total'
-            and (made.p97_5 > 0 or goals.target > 0 or beside.best_case > 0 or made.label = 'all')
-        order by made.period_type, made.period_start, made.p50 desc, made.label
+        from cells cross join asked
+        inner join periods on cells.period_type = periods.period_type and cells.period_start = periods.period_start
+        left join mine as made on cells.label = made.label and periods.period_label = made.period_label
+            and made.method = 'forecast' and made.part = 'total'
+        left join beside on cells.label = beside.label and periods.period_label = beside.period_label
+        left join goals on cells.label = goals.label and cells.period_type = goals.period_type and cells.period_start = goals.period_start
+        left join people on asked.dimension = 'owner' and cells.label = people.owner_id
+        where made.p97_5 > 0 or goals.target > 0 or beside.best_case > 0 or cells.label = 'all'
+        order by periods.period_type, periods.period_start, made.p50 desc nulls last, cells.label
         """,
         [dimension, period],
     )

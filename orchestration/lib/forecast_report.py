@@ -29,9 +29,18 @@ from orchestration.lib.forecast_plots import (
 )
 from orchestration.lib.page_plots import COLOURS, check_file, svg_for_page
 from orchestration.lib.pages import Figure, Page, Section, Table, Tile, page_html
-from orchestration.lib.pipeline_changes import STEPS, Chosen, check_sum, held_comparison, waterfall, won_deals
+from orchestration.lib.pipeline_changes import (
+    STEPS,
+    Chosen,
+    check_sum,
+    comparisons,
+    held_comparison,
+    waterfall,
+    won_deals,
+)
 from orchestration.lib.pipeline_plots import draw_waterfalls, groups_drawn, waterfall_words
 from orchestration.lib.version_texts import NBSP, NONE
+from orchestration.lib.wording import counted
 
 if TYPE_CHECKING:
     import duckdb
@@ -298,7 +307,7 @@ def _people(chosen: Row, owners: Sequence[Row], teams: Sequence[Row]) -> Section
     return Section(
         "people",
         "By team and owner",
-        paragraphs=words,
+        paragraphs=words if len(owners) > 1 else [],
         tables=[
             _group_table(f"Teams, {label}", "Team", teams, chosen),
             _group_table(f"Owners, {label}", "Owner", owners, chosen, with_team=True),
@@ -337,7 +346,9 @@ def _said(con: duckdb.DuckDBPyConnection, chosen: Row) -> Section:
         [
             f"{'all' if row['dimension'] == 'all' else row['label_name']}\n{'' if row['dimension'] == 'all' else row['dimension']}",
             f"{forecast_said.CALLED[row['method']]}\n{forecast_said.until(row)}",
-            _whole(row["amount"]),
+            _whole(row["amount"])
+            if row["amount"] is not None
+            else f"no rate\n{_whole(row['submitted_amount'])} {row['currency']}",
             NONE
             if row["middle"] is None
             else f"{_whole(row['middle'])}\n{_whole(row['low'])} to {_whole(row['high'])}",
@@ -368,7 +379,7 @@ def _said(con: duckdb.DuckDBPyConnection, chosen: Row) -> Section:
             "None of these changes the model or another one. Beside a number stands how far its source was off in periods that are over, "
             f"at the last forecast {said.horizon_days} days or more before their end, and the model at the very same moments."
             if said.horizon_days
-            else "None of these changes the model or another one. No period that was forecast is over yet: who is how right is not known."
+            else "None of these changes the model or another one."
         )
     if said.no_longer:
         words.append(
@@ -570,14 +581,18 @@ def _changes(con: duckdb.DuckDBPyConnection) -> Section:
     if not name or not steps:
         return Section("changes", title, missing="No deal was open a week ago or is open now.")
     chosen = Chosen(name)
+    moments = next(row for row in comparisons(con) if row["comparison"] == name)
     teams = waterfall(con, chosen, by="team")
     if not check_sum([*steps, *teams]):
         raise AssertionError("the start and the changes of the pipeline do not add up to its end")
     won = won_deals(con, chosen)
     section = _waterfall_section(steps, "changes", title, by=None, others=teams)
-    words = "The open pipeline, each moment as it was known then. Every deal is in one step; start and changes add up to the cent."
+    words = (
+        f"The open pipeline from {moments['start_at']:%Y-%m-%d %H:%M} to {moments['end_at']:%Y-%m-%d %H:%M} UTC, each moment as it was "
+        "known then. Every deal is in one step; start and changes add up to the cent."
+    )
     if won["deals"]:
-        words += f" The {won['deals']:,} won deals were won at {_whole(won['amount'])}, whatever they had been worth while they were open."
+        words += f" Won: {counted(won['deals'], 'deal')} at {_whole(won['amount'])}, whatever the amount was while it was open."
     return Section(section.key, section.title, [words], section.figures, section.tables)
 
 

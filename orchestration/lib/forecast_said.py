@@ -78,7 +78,8 @@ def said_of(con: duckdb.DuckDBPyConnection, period: str, days_left: int) -> Said
         """
         select submissions.dimension, submissions.label_name,
             case submissions.kind when 'override' then 'override' else 'submitted_' || submissions.kind end as method,
-            submissions.amount, submissions.author, submissions.note, submissions.recorded_at, submissions.expires_at,
+            submissions.amount, submissions.submitted_amount, submissions.currency, submissions.author, submissions.note,
+            submissions.recorded_at, submissions.expires_at,
             beside.forecast_low_amount as low, beside.forecast_amount as middle, beside.forecast_high_amount as high
         from forecast_submissions as submissions
         left join forecast_comparison as beside

@@ -16,7 +16,8 @@ import duckdb
 from orchestration.lib.errors import UserError
 from orchestration.lib.marts_reader import rows
 from orchestration.lib.personal_records import checked_end, checked_note, land_record, utc_now
-from orchestration.lib.pipeline_changes import parse_period
+from orchestration.lib.pipeline_changes import parse_period, period_label
+from orchestration.lib.settings_tables import fiscal_periods
 from orchestration.lib.workspace import Workspace
 
 TABLE = "scoring__forecast_submissions"
@@ -70,11 +71,12 @@ def period_of(text: str, fiscal_year_start_month: int) -> Period:
     start, end = parse_period(text, fiscal_year_start_month)
     months = (end.year - start.year) * 12 + end.month - start.month
     period_type = {1: "month", 3: "quarter", 12: "year"}[months]
-    return Period(period_type, start, f"{start:%Y-%m}" if period_type == "month" else text.strip().upper(), end)
+    return Period(period_type, start, period_label(text), end)
 
 
-def require_not_over(con: duckdb.DuckDBPyConnection, period: Period) -> None:
-    """Refuse a period that had ended by the last refresh: what is said of it now is no forecast.
+def require_to_come(con: duckdb.DuckDBPyConnection, period: Period, fiscal_year_start_month: int) -> None:
+    """Refuse a period that had ended by the last refresh, for what is said of it now is no forecast, and one further off than the marts
+    have periods.
 
     Raises
     ------
@@ -85,6 +87,11 @@ def require_not_over(con: duckdb.DuckDBPyConnection, period: Period) -> None:
         last = period.end - timedelta(days=1)
         raise UserError(
             f"{period.label} ended on {last:%Y-%m-%d}, and the last refresh was as of {as_of_at:%Y-%m-%d %H:%M} UTC: it is over"
+        )
+    known_until = max(end for _, _, end, _ in fiscal_periods(as_of_at.date(), fiscal_year_start_month))
+    if period.end > known_until:
+        raise UserError(
+            f"{period.label} is too far off: periods are known up to {known_until - timedelta(days=1):%Y-%m-%d} (value: {period.label!r})"
         )
 
 
@@ -114,6 +121,13 @@ def find_subject(con: duckdb.DuckDBPyConnection, text: str) -> Subject:
         ids = ", ".join(row["label"] for row in found)
         raise UserError(f"several {dimension}s are called {wanted!r}: give the id, one of {ids}")
     return Subject(dimension, found[0]["label"], found[0]["name"])
+
+
+def names_of(con: duckdb.DuckDBPyConnection, dimension: str) -> dict[str, str]:
+    """What the labels of a dimension are called."""
+    if dimension not in _LABELS:
+        return {}
+    return {row["label"]: row["name"] for row in rows(con, f"select label, name from ({_LABELS[dimension]}) as labels")}
 
 
 def land_submission(
@@ -218,35 +232,46 @@ def find_submission(con: duckdb.DuckDBPyConnection, key: str) -> dict[str, Any]:
 
 
 def closeness(
-    con: duckdb.DuckDBPyConnection, dimension: str = "all", period: str | None = None
+    con: duckdb.DuckDBPyConnection, dimension: str = "all", period: str | None = None, *, by_label: bool = False
 ) -> list[dict[str, Any]]:
-    """Who was how close at the standing horizons, of periods that are over; sums over the labels of a dimension.
+    """Who was how close at the standing horizons, of periods that are over; sums over the labels of a dimension, or each label alone.
+
+    Of a label of which nothing was said and nothing came, nobody was close: it does not count.
 
     Returns
     -------
-    horizon_days, method, periods (said by this method), wape (sum of errors over what was won), model_wape (of the model at the very same
-    moments, periods and labels), bias (sum of signed errors over what was won), closest (how often nobody was closer).
-    The longest horizon first, within it the least wape.
+    horizon_days, label (None where they are summed), method, periods (said by this method), wape (sum of errors over what was won),
+    model_wape (of the model at the very same moments, periods and labels), bias (sum of signed errors over what was won), closest (how
+    often nobody was closer), actual_amount (what was won). The longest horizon first, within it by label, within that the least wape.
     """
+    label = "said.label" if by_label else "cast(null as varchar)"
     return rows(
         con,
-        """
+        f"""
+        with cells as (
+            select *, max(abs(forecast_amount)) over (
+                partition by forecast_id, dimension, label, period_type, period_start
+            ) as most_said
+            from forecast_accuracy where dimension = ? and (? is null or period_label = ?)
+        )
         select
             said.standing_horizon_days as horizon_days,
+            {label} as label,
             said.method,
             count(*) as periods,
             cast(sum(abs(said.error_amount)) as double) / nullif(sum(said.actual_amount), 0) as wape,
             cast(sum(abs(model.error_amount)) as double) / nullif(sum(said.actual_amount), 0) as model_wape,
             cast(sum(said.error_amount) as double) / nullif(sum(said.actual_amount), 0) as bias,
-            sum(case when said.is_closest then 1 else 0 end) as closest
-        from forecast_accuracy as said
-        inner join forecast_accuracy as model
+            sum(case when said.is_closest then 1 else 0 end) as closest,
+            sum(said.actual_amount) as actual_amount
+        from cells as said
+        inner join cells as model
             on said.forecast_id = model.forecast_id and said.dimension = model.dimension and said.label = model.label
             and said.period_type = model.period_type and said.period_start = model.period_start
-        where said.standing_horizon_days is not null and model.method = 'forecast' and said.dimension = ?
-            and (? is null or said.period_label = ?)
-        group by said.standing_horizon_days, said.method
-        order by horizon_days desc, wape nulls last, said.method
+        where said.standing_horizon_days is not null and model.method = 'forecast'
+            and (said.most_said > 0 or said.actual_amount <> 0)
+        group by all
+        order by horizon_days desc, label, wape nulls last, said.method
         """,
         [dimension, period, period],
     )

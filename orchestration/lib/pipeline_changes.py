@@ -223,6 +223,19 @@ def parse_period(text: str, fiscal_year_start_month: int) -> tuple[date, date]:
         raise UserError(f"a period is 2026-07, 2026-Q3 or 2026 (value: {text!r})") from None
 
 
+def period_label(text: str) -> str:
+    """How the marts call the period that somebody calls so; errors as of `parse_period`.
+
+    >>> period_label("2026-7"), period_label(" 2026-q3"), period_label("2026")
+    ('2026-07', '2026-Q3', '2026')
+    """
+    parse_period(text, 1)
+    year, _, part = text.strip().upper().partition("-")
+    if not part:
+        return f"{int(year):04}"
+    return f"{int(year):04}-Q{int(part[1:])}" if part.startswith("Q") else f"{int(year):04}-{int(part):02}"
+
+
 def since(text: str, as_of_at: datetime) -> datetime | None:
     """The moment of `yesterday` or `monday` before another one: its first instant; None for other words."""
     word = text.strip().lower()

@@ -290,14 +290,20 @@ def comparison_starts(as_of_at: datetime, fiscal_year_start_month: int) -> dict[
 
 
 def fiscal_periods(today: date, fiscal_year_start_month: int) -> list[tuple[str, date, date, str]]:
-    """Months, quarters and years of the fiscal years from three before the present one to the next: type, start, end (exclusive), label.
+    """Months, quarters and years of the fiscal years from three before the present one to five after it.
 
-    A fiscal year has the number of the calendar year in which it ends.
+    Returns
+    -------
+    type, first day, end (exclusive), label
+
+    Notes
+    -----
+    That is further than forecasts are made (36 months): whatever is said of a period can be found by its label. A fiscal year has the number of the calendar year in which it ends.
     """
     now = today.year * 12 + today.month - 1
     this_year = now - (now - (fiscal_year_start_month - 1)) % 12
     periods = []
-    for first in range(this_year - 36, this_year + 24, 12):
+    for first in range(this_year - 36, this_year + 72, 12):
         year = (first + 11) // 12
         periods.append(("year", _first_of_month(first), _first_of_month(first + 12), f"{year}"))
         for quarter in range(4):

@@ -97,5 +97,8 @@ def test_pipeline_command__prints_the_published_changes_and_those_between_any_mo
     chosen = run("--from", "2026-01-01", "--to", "2026-02-01", "--period", "2026-Q1", "--deals")
     assert "Open pipeline from 2026-01-01 00:00 to 2026-02-01 00:00 UTC" in chosen
     assert "Deals" in chosen
+    # Words are of the end, whichever it is.
+    assert "from 2026-01-25 00:00 to 2026-02-01 00:00 UTC" in run("--to", "2026-02-01")
+    assert "from 2026-01-01 00:00 to 2026-02-15 00:00 UTC" in run("--from", "quarter-start", "--to", "2026-02-15")
     with pytest.raises(UserError, match="7-days"):
         CliRunner().invoke(pipeline, ["changes", "--from", "someday"], obj=workspace, catch_exceptions=False)

@@ -33,12 +33,12 @@ TABLES = {
     "targets": "owner_id varchar, owner_name varchar, team varchar, period_type varchar, period_start date, period_label varchar, "
     "target_amount decimal(18, 2), gap_amount decimal(18, 2), target_source varchar, target_author varchar, target_note varchar",
     "forecast_submissions": "kind varchar, period_type varchar, period_start date, period_label varchar, dimension varchar, "
-    "label varchar, label_name varchar, amount decimal(18, 2), status varchar, author varchar, note varchar, recorded_at timestamp, "
+    "label varchar, label_name varchar, amount decimal(18, 2), submitted_amount decimal(18, 2), currency varchar, status varchar, author varchar, note varchar, recorded_at timestamp, "
     "expires_at timestamp",
     "forecast_comparison": "period_type varchar, period_start date, dimension varchar, label varchar, "
     "forecast_low_amount decimal(18, 2), forecast_amount decimal(18, 2), forecast_high_amount decimal(18, 2)",
     "forecast_accuracy": "forecast_id varchar, method varchar, dimension varchar, label varchar, period_type varchar, "
-    "period_start date, period_label varchar, standing_horizon_days bigint, error_amount decimal(18, 2), "
+    "period_start date, period_label varchar, standing_horizon_days bigint, forecast_amount decimal(18, 2), error_amount decimal(18, 2), "
     "actual_amount decimal(18, 2), is_closest boolean",
     "pipeline_changes": "comparison varchar, start_at timestamp, end_at timestamp, opportunity_id varchar, side varchar, bucket varchar, "
     "owner_id varchar, owner_name varchar, team varchar, region varchar, segment varchar, product varchar, close_month date, "
@@ -180,7 +180,8 @@ def test_report__says_how_sure_and_how_often_such_a_range_held(
     )
     assert "No deal has a segment or a product. Segments are named by forecast.segment_by" in said
     assert "start 4 850.00 new 1 +60.00 up 1 +40.00 won 1 \u221250.00 lost 1 \u2212200.00 end 3 700.00" in said
-    assert "The 1 won deals were won at 55" in said
+    assert "Won: 1 deal at 55," in said
+    assert "The open pipeline from 2026-08-13 06:00 to 2026-08-20 06:00 UTC" in said
     assert "Stuck: 45 days, limit 30. Won 10 % with it, 40 % without. Overdue" in said
     assert "Deal came" not in said
     assert "No account scores." in said
@@ -211,7 +212,9 @@ def test_report__says_what_people_say_beside_the_model_and_how_right_they_were(
             "period_start": date(2026, 1 + 3 * number, 1), "standing_horizon_days": 30, "actual_amount": 100,
         }  # fmt: skip
         for method, error in (("forecast", model), ("submitted_commit", -10)):
-            insert(marts, "forecast_accuracy", **cell, method=method, error_amount=error, is_closest=abs(error) < 15)
+            insert(
+                marts, "forecast_accuracy", **cell, method=method, forecast_amount=100 + error, error_amount=error, is_closest=abs(error) < 15
+            )  # fmt: skip
     page = report(marts, currency="EUR")
     section = next(section for section in page.sections if section.key == "said")
     numbers, targets, records = section.tables
@@ -367,6 +370,39 @@ def test_sums__take_the_target_of_the_same_days_and_not_of_the_same_name(marts: 
     )  # fmt: skip
     (quarter,) = [row for row in sums(marts) if row["period_type"] == "quarter"]
     assert quarter["target"] == 1_100_000
+
+
+def test_sums__have_a_row_for_who_has_a_target_and_is_in_no_forecast(marts: duckdb.DuckDBPyConnection) -> None:
+    for period_type, start, label in (
+        ("quarter", date(2026, 7, 1), "2026-Q3"),
+        ("quarter", date(2027, 7, 1), "2027-Q3"),
+    ):
+        insert(
+            marts, "targets", owner_id="u9", owner_name="New", team="south", period_type=period_type, period_start=start,
+            period_label=label, target_amount=500_000, gap_amount=500_000, target_source="set",
+        )  # fmt: skip
+    owners = forecast_marts.sums(marts, "owner", "2026-Q3")
+    assert [(row["name"], row["target"], row["p50"]) for row in owners] == [
+        ("Ada", 800_000, 600_000), ("Bo & Co", 300_000, 350_000), ("New", 500_000, None),
+    ]  # fmt: skip
+    assert [(row["name"], row["target"]) for row in forecast_marts.sums(marts, "team", "2026-Q3")] == [
+        ("north", 1_100_000),
+        ("south", 500_000),
+    ]
+    # The forecast has no third quarter of 2027.
+    assert [row["period_label"] for row in forecast_marts.sums(marts)] == ["2026-08", "2026-Q3"]
+    people = next(section for section in report(marts, currency="EUR").sections if section.key == "people")
+    assert ["New\nsouth", *["\u2013"] * 8, "500,000", "\u2212500,000"] in [list(row) for row in people.tables[1].rows]
+
+
+def test_report__of_a_number_without_an_exchange_rate_shows_what_was_said(marts: duckdb.DuckDBPyConnection) -> None:
+    insert(
+        marts, "forecast_submissions", period_type="quarter", period_start=date(2026, 7, 1), period_label="2026-Q3",
+        recorded_at=datetime(2026, 8, 1), status="in force", author="Ada", kind="commit", dimension="all", label="all", label_name="all",
+        note="why", submitted_amount=90_000, currency="CHF",
+    )  # fmt: skip
+    section = next(section for section in report(marts, currency="EUR").sections if section.key == "said")
+    assert section.tables[0].rows[0][2] == "no rate\n90,000 CHF"
 
 
 def test_draw_errors__says_so_where_nothing_was_won(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from click.testing import CliRunner, Result
 from orchestration.cli.main import main
 from orchestration.lib.compiled_project import CompiledModel
 from orchestration.lib.errors import UserError
-from orchestration.lib.forecast_submissions import Period, Subject, land_submission, period_of
+from orchestration.lib.forecast_submissions import Period, Subject, closeness, land_submission, period_of
 from orchestration.lib.landing import landed_files
+from orchestration.lib.marts_reader import open_marts
 from orchestration.lib.workspace import Workspace
 from orchestration.lib.workspace_setup import create_workspace
 from tests.unit.forecast_world import World, models
@@ -178,6 +179,13 @@ def test_submission__from_the_command_line_is_landed_shown_and_withdrawn(world: 
         ("submit", period, "1", "--for", "owner=Cy", "--note", "x"): "known: Ada, Bo, Bo",
         ("submit", period, "1", "--for", "boss", "--note", "x"): "must be all, owner=NAME",
         ("submit", "2026-Q7", "1", "--note", "x"): "2026-Q3",
+        ("submit", f"{now.year + 20}", "1", "--note", "x"): "is too far off: periods are known up to",
+        ("submissions", "soon"): "a period is 2026-07, 2026-Q3 or 2026 (value: 'soon')",
+        ("targets", "2026-13"): "(value: '2026-13')",
+        ("accuracy", "--period", "Q3"): "(value: 'Q3')",
+        ("--period", "soon"): "(value: 'soon')",
+        ("explain", "soon"): "(value: 'soon')",
+        ("make", "--as-of", "2999-01-01"): "not made as of a moment to come",
         ("submit", period, "much", "--note", "x"): "'much'",
         ("submit", period, "nan", "--note", "x"): "an amount is from 0",
         ("submit", period, "1234,56", "--note", "x"): "such as 120000, 120,000 or 120000.50 (value: '1234,56')",
@@ -210,6 +218,55 @@ def test_submission__from_the_command_line_is_landed_shown_and_withdrawn(world: 
     assert "never mind" in run("submissions").output
     assert "already" in run("withdraw", key[:6], "--note", "again").output
     assert "cro: plan" in run("targets", "2026-07", "--by", "owner").output
+    assert run("submissions", f"{now.year}-{now.month}").output == run("submissions", period).output
+
+
+def test_submission__in_a_currency_without_a_rate_is_said_to_be_unknown(world: World, tmp_path: Any) -> None:
+    workspace = Workspace(tmp_path / "company")
+    create_workspace(workspace)
+    world.forecast(ago(days=1), is_newest=True, forecast=500)
+    world.say("known", ago(hours=2), 100)
+    world.say("francs", ago(hours=1), 90_000, currency="chf")
+    world.build(NOW)
+    world.publish(workspace)
+    shown = CliRunner().invoke(main, ["--home", str(workspace.home), "forecast"])
+    assert (
+        "2026-07, all: commit of 90,000 CHF has no exchange rate of 2026-07-10 and counts as not known" in shown.output
+    )
+    listed = CliRunner().invoke(main, ["--home", str(workspace.home), "forecast", "submissions"])
+    assert "no rate (90,000 CHF)" in listed.output
+
+
+def test_accuracy__by_owner_has_a_line_per_owner_and_leaves_out_those_of_whom_there_is_nothing(
+    world: World, tmp_path: Any
+) -> None:
+    workspace = Workspace(tmp_path / "company")
+    create_workspace(workspace)
+    # Ada's commit was off by 20 %, Bo's by 50; the model by 100 and 10. Nobody said anything of u3, of whom nothing came.
+    for label, won, commit, model in (("u1", 100, 80, 200), ("u2", 1000, 500, 900), ("u3", 0, None, 0)):
+        world.forecast(datetime(2026, 6, 25), label, forecast=model, stage_weighted=model)
+        if won:
+            world.add(
+                "intermediate.int_deals", opportunity_id=label, owner_id=label, status="won", amount=won, closed_at=datetime(2026, 7, 31)
+            )  # fmt: skip
+        if commit:
+            world.say(label, datetime(2026, 6, 1), commit, dimension="owner", label=label)
+    world.build(datetime(2026, 8, 1))
+    world.publish(workspace)
+    with open_marts(workspace) as con:
+        assert [
+            (row["method"], row["periods"], row["closest"]) for row in closeness(con, "owner")
+        ] == [("forecast", 2, 1), ("stage_weighted", 2, 1), ("submitted_commit", 2, 1)]  # fmt: skip
+        each = closeness(con, "owner", by_label=True)
+    assert [(row["label"], row["method"], row["wape"]) for row in each] == [
+        ("u1", "submitted_commit", 0.2), ("u1", "forecast", 1.0), ("u1", "stage_weighted", 1.0),
+        ("u2", "forecast", 0.1), ("u2", "stage_weighted", 0.1), ("u2", "submitted_commit", 0.5),
+    ]  # fmt: skip
+    shown = CliRunner().invoke(main, ["--home", str(workspace.home), "forecast", "accuracy", "--by", "owner"]).output
+    lines = [line.split() for line in shown.splitlines()]
+    assert lines.index(["Bo", "1,000", "0.100", "0.500", "0.100"]) < lines.index(
+        ["Ada", "100", "1.000", "0.200", "1.000"]
+    )
 
 
 def test_landing__refuses_an_amount_that_is_none(tmp_path: Any) -> None:

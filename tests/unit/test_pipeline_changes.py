@@ -21,7 +21,16 @@ from ml.forecast.waterfall import waterfall as waterfall_in_python
 from orchestration.lib.compiled_project import CompiledModel
 from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.errors import UserError
-from orchestration.lib.pipeline_changes import STEPS, Chosen, check_sum, deals_of, parse_period, since, waterfall
+from orchestration.lib.pipeline_changes import (
+    STEPS,
+    Chosen,
+    check_sum,
+    deals_of,
+    parse_period,
+    period_label,
+    since,
+    waterfall,
+)
 from orchestration.lib.settings_tables import comparison_starts
 from orchestration.lib.workspace import Workspace
 
@@ -416,6 +425,14 @@ def test_period__is_a_month_a_fiscal_quarter_or_a_fiscal_year(
     text: str, first_month: int, period: tuple[date, date]
 ) -> None:
     assert parse_period(text, first_month) == period
+
+
+def test_period_label__is_how_the_marts_call_it() -> None:
+    assert [period_label(text) for text in ("2026-7", "2026-12", " 2026-q3", "2026-Q03", "2026")] == [
+        "2026-07", "2026-12", "2026-Q3", "2026-Q3", "2026",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="a period is"):
+        period_label("soon")
 
 
 @pytest.mark.parametrize("text", ["2026-Q5", "2026-13", "Q3", "", "2026-Q", "0-Q1"])

@@ -66,6 +66,23 @@ def test_check__names_the_rows_of_every_rule():
     }
 
 
+@pytest.mark.parametrize("name", ["crm__targets", "scoring__forecast_submissions"])
+def test_check__a_period_begins_with_a_month(name: str) -> None:
+    checker = RuleChecker(CONTRACTS[name])
+    days = [dt.date(2026, 7, 1), dt.date(2026, 7, 15), dt.date(2026, 8, 1), dt.date(2026, 7, 31)]
+    valid = {"period_type": "month", "kind": "commit", "dimension": "owner", "target_amount": 1, "amount": 1}
+    columns = {
+        column: pa.array(days)
+        if column == "period_start"
+        else pa.array([None if column == "void_of" else valid.get(column, "x")] * len(days))
+        for column in checker.columns
+    }
+    columns |= {"recorded_at": pa.array([JUNE] * len(days))} if "recorded_at" in columns else {}
+    assert broken(checker, pa.table(columns)) == {
+        "period_start: a period begins on the first day of a month": [1, 3],
+    }
+
+
 def test_check__a_close_date_without_time_is_no_time_travel():
     """A CRM that gives the day of the close, and an open deal with the day on which it should close, keep the rule."""
     table = deals(

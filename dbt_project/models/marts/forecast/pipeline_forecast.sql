@@ -32,26 +32,13 @@ won_deals as (
     group by coalesce(deals.owner_id, '(none)'), periods.period_start
 ),
 
--- A month's own target, or else its share of the quarter's or the year's.
 targets as (
     select
-        targets.owner_id,
-        periods.period_start,
-        coalesce(
-            sum(case when targets.period_type = 'month' then targets.target_amount end),
-            sum(case when targets.period_type = 'quarter' then targets.target_amount end) / 3,
-            sum(case when targets.period_type = 'year' then targets.target_amount end) / 12
-        ) as target_amount
-    from {{ ref('stg_crm__targets') }} as targets
-    inner join periods
-        on
-            periods.period_start >= targets.period_start
-            and periods.period_start < case targets.period_type
-                when 'month' then {{ dbt.dateadd('month', 1, 'targets.period_start') }}
-                when 'quarter' then {{ dbt.dateadd('month', 3, 'targets.period_start') }}
-                else {{ dbt.dateadd('month', 12, 'targets.period_start') }}
-            end
-    group by targets.owner_id, periods.period_start
+        owner_id,
+        period_start,
+        target_amount
+    from {{ ref('targets') }}
+    where period_type = 'month' and target_amount is not null
 ),
 
 -- What the model, as it was made newest, and people say of the same month.
@@ -84,7 +71,7 @@ select
     cells.owner_id,
     coalesce(users.user_name, cells.owner_id) as owner_name,
     users.team,
-    cast(targets.target_amount as decimal(18, 2)) as target_amount,
+    targets.target_amount,
     coalesce(won_deals.won_deal_count, 0) as won_deal_count,
     cast(coalesce(won_deals.won_amount, 0) as decimal(18, 2)) as won_amount,
     coalesce(open_deals.open_deal_count, 0) as open_deal_count,

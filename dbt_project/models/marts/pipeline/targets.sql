@@ -73,18 +73,14 @@ of_months as (
 ),
 
 -- What was set for the very period comes before what its months add up to.
-period_targets as (
+set_or_summed as (
     select
         of_months.owner_id,
         of_months.period_type,
         of_months.period_start,
+        records.owner_id is not null as is_set,
         coalesce(records.target_cents, of_months.target_cents) as target_cents,
         coalesce(records.month_count, of_months.covered_month_count) as covered_month_count,
-        case
-            when records.owner_id is not null then 'set'
-            when of_months.period_type = 'month' then 'share'
-            else 'sum of months'
-        end as target_source,
         case when records.owner_id is not null then records.author else of_months.author end as target_author,
         case when records.owner_id is not null then records.note else of_months.note end as target_note
     from of_months
@@ -93,6 +89,48 @@ period_targets as (
             of_months.owner_id = records.owner_id
             and of_months.period_type = records.period_type
             and of_months.period_start = records.period_start
+),
+
+-- A year adds up its quarters and not its months: what was set for a quarter counts there, too.
+of_quarters as (
+    select
+        quarters.owner_id,
+        periods.period_start,
+        sum(quarters.target_cents) as target_cents,
+        sum(quarters.covered_month_count) as covered_month_count
+    from set_or_summed as quarters
+    inner join periods
+        on
+            periods.period_type = 'year'
+            and quarters.period_start >= periods.period_start
+            and quarters.period_start < periods.period_end
+    where quarters.period_type = 'quarter'
+    group by quarters.owner_id, periods.period_start
+),
+
+period_targets as (
+    select
+        found.owner_id,
+        found.period_type,
+        found.period_start,
+        found.target_author,
+        found.target_note,
+        case
+            when found.period_type = 'year' and not found.is_set then of_quarters.target_cents
+            else found.target_cents
+        end as target_cents,
+        case
+            when found.period_type = 'year' and not found.is_set then of_quarters.covered_month_count
+            else found.covered_month_count
+        end as covered_month_count,
+        case
+            when found.is_set then 'set'
+            when found.period_type = 'month' then 'share'
+            when found.period_type = 'quarter' then 'sum of months'
+            else 'sum of quarters'
+        end as target_source
+    from set_or_summed as found
+    left join of_quarters on found.owner_id = of_quarters.owner_id and found.period_start = of_quarters.period_start
 ),
 
 won as (
