@@ -298,7 +298,8 @@ def fiscal_periods(today: date, fiscal_year_start_month: int) -> list[tuple[str,
 
     Notes
     -----
-    That is further than forecasts are made (36 months): whatever is said of a period can be found by its label. A fiscal year has the number of the calendar year in which it ends.
+    That is further than forecasts are made (36 months): whatever is said of a period can be found by its label. A fiscal
+    year has the number of the calendar year in which it ends.
     """
     now = today.year * 12 + today.month - 1
     this_year = now - (now - (fiscal_year_start_month - 1)) % 12
