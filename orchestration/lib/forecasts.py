@@ -22,6 +22,7 @@ from orchestration.lib.errors import UserError
 from orchestration.lib.scorecard_settings import Forecast
 from orchestration.lib.stage_orders import not_restored, stage_orders
 from orchestration.lib.warehouse import open_warehouse, quoted
+from orchestration.lib.wording import counted
 from orchestration.lib.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -339,7 +340,7 @@ def make_forecast(
     as_of_at = deals.as_of_at
     _require_news(deals)
     periods = forecast_periods(as_of_at.date(), settings.months, settings.fiscal_year_start_month)
-    say(f"learning from {deals.won_count:,} won deals and all others")
+    say(f"learning from {counted(deals.won_count, 'won deal')} and all others")
     try:
         model = fit_forecast(deals.history, as_of_at, fiscal_start_month=settings.fiscal_year_start_month, seed=seed)
     except ValueError as error:

@@ -6,6 +6,7 @@ from orchestration.defs.resources import ScoringWorkspace, WriterLock
 from orchestration.lib.errors import UserError
 from orchestration.lib.forecasts import backtest_is_due, make_backtest, make_forecast, past_origins, read_deals
 from orchestration.lib.scorecard_settings import settings_of
+from orchestration.lib.wording import counted
 
 
 def build_forecast_assets() -> list[dg.AssetsDefinition]:
@@ -35,7 +36,7 @@ def build_forecast_assets() -> list[dg.AssetsDefinition]:
             if backtest_is_due(home, deals.as_of_at):
                 origins = past_origins(deals)
                 if origins:
-                    context.log.info(f"testing the forecast on {len(origins)} past months")
+                    context.log.info(f"testing the forecast on {counted(len(origins), 'past month')}")
                     try:
                         make_backtest(home, deals, origins, settings)
                     except UserError as error:
@@ -47,7 +48,7 @@ def build_forecast_assets() -> list[dg.AssetsDefinition]:
             context.log.info(f"no forecast: {error}")
             return dg.MaterializeResult(metadata={"forecast": "none", "reason": str(error)})
         context.log.info(
-            f"forecast of {made.deal_count:,} open deals landed, calibrated on {made.calibrated_on} past months"
+            f"forecast of {counted(made.deal_count, 'open deal')} landed, calibrated on {counted(made.calibrated_on, 'past month')}"
         )
         return dg.MaterializeResult(
             metadata={
