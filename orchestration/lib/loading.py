@@ -546,7 +546,7 @@ class _FileLoad:
 
         A rule is about one row, so each combination of the columns that the rules read is checked once, and never again
         where it has kept the rules of this contract before: events have a few dozen, and Great Expectations is not
-        even imported for them.
+        even imported for them. A value that surely keeps the rules of its own column stands in none (`surely_kept`): as no value does.
         """
         import numpy as np
         import pyarrow as pa
@@ -562,6 +562,8 @@ class _FileLoad:
             else f"typed.{sql_name(name)}"
             for name in checker.columns
         }
+        for name, condition in checker.surely_kept(con, "typed").items():
+            read[name] = f"case when {condition} then null else typed.{sql_name(name)} end"
         names = ", ".join(sql_name(name) for name in read)
         values = ", ".join(f"{value} as {sql_name(name)}" for name, value in read.items())
         # Each value as text: a number of 30 digits would be rounded in JSON, and two be taken for one.

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from orchestration.lib.contracts import Contract
 from orchestration.lib.errors import UserError
+from orchestration.lib.ingest_casting import sql_name, sql_text
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
 
@@ -34,6 +36,10 @@ ACROSS_ROWS = frozenset(
         "expect_column_value_z_scores_to_be_less_than",
     }
 )
+
+
+#: What Python and DuckDB (RE2) read in two ways in a regular expression: a class of letters by name, a repetition without its least number.
+_READ_OTHERWISE = ("[:", "{,")
 
 
 class RuleError(UserError):
@@ -134,6 +140,26 @@ class RuleChecker:
         conditions = " ".join(str(rule.kwargs.get("row_condition") or "") for rule in self.rules)
         return frozenset(set(self.columns) - asked - set(re.findall(r"\w+", conditions)))
 
+    def surely_kept(self, con: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
+        """Columns of a table -> the condition in DuckDB's words under which a value keeps all rules of its column.
+
+        Great Expectations says what breaks a rule; this only says what it need not be asked about: most values of columns in which
+        nearly each is another one, such as addresses and amounts. A value that does not meet the condition may keep the rules all the same.
+        Not here: columns that must have a value or that a rule over rows reads, and what the two languages might read in two ways (patterns
+        that are not plain, values that are not printable ASCII, bounds that are not whole).
+        """
+        conditions: dict[str, list[str] | None] = {}
+        for rule in self.rules:
+            found = _kept_condition(con, rule, table)
+            read = set(rule.columns) | set(re.findall(r"\w+", str(rule.kwargs.get("row_condition") or "")))
+            for column in read & set(self.contract.column_names):
+                known = conditions.setdefault(column, [])
+                if found is None:
+                    conditions[column] = None
+                elif known is not None:
+                    known.append(found)
+        return {column: " and ".join(found) for column, found in conditions.items() if found}
+
     def require_rules_over_rows(self) -> None:
         """Refuse rules that are about something else than one row each.
 
@@ -215,6 +241,29 @@ class RuleChecker:
                 f"{rule.expectation_type} with {rule.kwargs}"
             )
         return sorted(found, key=lambda item: item[0])
+
+
+def _kept_condition(con: duckdb.DuckDBPyConnection, rule: Rule, table: str) -> str | None:
+    """The condition under which a value surely keeps a rule of its own column; None = it cannot be said."""
+    import duckdb
+
+    kwargs = dict(rule.kwargs)
+    column = f"{table}.{sql_name(str(kwargs.pop('column', '')))}"
+    if rule.expectation_type == "expect_column_values_to_be_between" and set(kwargs) == {"min_value", "max_value"}:
+        low, high = kwargs["min_value"], kwargs["max_value"]
+        if all(bound is None or type(bound) is int for bound in (low, high)):
+            return " and ".join(
+                f"{column} {sign} {bound}" for sign, bound in ((">=", low), ("<=", high)) if bound is not None
+            )
+    if rule.expectation_type == "expect_column_values_to_match_regex" and set(kwargs) == {"regex"}:
+        pattern = str(kwargs["regex"])
+        if pattern.isascii() and not any(text in pattern for text in _READ_OTHERWISE):
+            try:
+                con.execute("select regexp_matches('', ?)", [pattern])
+            except duckdb.Error:
+                return None
+            return f"regexp_full_match({column}, '[ -~]*') and regexp_matches({column}, {sql_text(pattern)})"
+    return None
 
 
 def _exception_of(result: Any) -> str | None:

@@ -1120,7 +1120,11 @@ def test_load__what_passed_is_remembered_by_the_text_of_each_value(company):
     company.land("a.csv", head + "1,a,2024-01-01,open,0.10\n2,a,2024-01-01,open,\n", DEALS)
     company.load()
     kept = [json.loads(text)["amount"] for (text,) in company.rows("select combination from load.passed order by 1")]
-    assert kept == ["0.10", None]
+    assert kept == [None], "an amount that keeps its bounds need not be asked about"
+    key, status = "opportunity_id", "status"
+    assert company.rows(f"select combination ->> '{key}', combination ->> '{status}' from load.passed") == [
+        ("true", "open")
+    ]
 
 
 def test_load__a_rule_without_a_column_refuses_the_file_and_lets_no_row_pass(company):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from decimal import Decimal
 
+import duckdb
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestration.lib.contracts import TableRule, load_contracts
 from orchestration.lib.validation import RuleChecker, RuleError, rules_of
@@ -173,6 +177,51 @@ def test_rules_of__every_contract_gives_rules_that_run():
         found = {item.rule.columns[0] for item in checker.check(empty_row) if item.rule.text == "required"}
         assert found == {prop.name for prop in contract.properties if prop.required}, contract.name
         assert len(rules_of(contract)) >= len(found)
+
+
+@given(
+    pattern=st.sampled_from(
+        [
+            *(
+                rule.kwargs["regex"]
+                for contract in CONTRACTS.values()
+                for rule in rules_of(contract)
+                if "regex" in rule.kwargs
+            ),
+            *(r"^\w+\s?\w*$", r"(?i)ab|c$", r"\bx\b", r"[^a-z]{2,3}", r"^.$", r"\d+(\.\d)?"),
+        ]
+    ),
+    values=st.lists(st.one_of(st.text(), st.text("ab@. x\n\u00a0\u0130Kk1A")), min_size=1, max_size=20),
+)
+def test_surely_kept__lets_nothing_pass_that_breaks_the_rule(pattern: str, values: list[str]) -> None:
+    with duckdb.connect() as con:
+        prop = replace(CONTRACTS["crm__contacts"].property_named("email"), pattern=pattern)
+        contract = replace(CONTRACTS["crm__contacts"], properties=(prop,), table_rules=())
+        (condition,) = RuleChecker(contract).surely_kept(con, "given").values()
+        con.execute("create table given (email varchar)")
+        con.executemany("insert into given values (?)", [[value] for value in values])
+        kept = {value for (value,) in con.execute(f"select email from given where {condition}").fetchall()}
+    assert {value for value in kept if not re.search(pattern, value)} == set()
+    plain = {value for value in values if re.fullmatch("[ -~]*", value)}
+    assert kept == {value for value in plain if re.search(pattern, value)}
+
+
+@pytest.mark.parametrize("pattern", [r"^(?=a)", r"(a)\1", "^[[:alpha:]]+$", "a{,2}", "\u00e4", r"a\Z"])
+def test_surely_kept__says_nothing_of_patterns_that_could_be_read_in_two_ways(pattern: str) -> None:
+    prop = replace(CONTRACTS["crm__contacts"].property_named("email"), pattern=pattern)
+    with duckdb.connect() as con:
+        contract = replace(CONTRACTS["crm__contacts"], properties=(prop,), table_rules=())
+        assert RuleChecker(contract).surely_kept(con, "given") == {}
+
+
+def test_surely_kept__is_about_columns_that_no_other_rule_reads() -> None:
+    with duckdb.connect() as con:
+        found = {name: RuleChecker(contract).surely_kept(con, "t") for name, contract in CONTRACTS.items()}
+    assert set(found["crm__contacts"]) == {"email", "birth_year"}
+    # Statuses and times stand in rules over rows; points in none, but an operation has to have them or not.
+    assert set(found["crm__opportunities"]) == {"amount"}
+    assert found["survey__nps_answers"] == {}, "an answer must have a score"
+    assert found["crm__contacts"]["birth_year"] == 't."birth_year" >= 1900 and t."birth_year" <= 2200'
 
 
 def test_check__without_rows_great_expectations_is_not_imported():
