@@ -3,7 +3,7 @@
 
     sources: of web, email, social, activities, campaign_members, nps_answers some or all: the newest row of each key, in the shape of its
     staging model.
-    email_spelling: the address without a function over it where it can be: years of rows are searched by that (`touchpoints_naming`).
+    email_spelling: the address as it landed: years of rows are searched by that (`touchpoints_naming`).
 #}
 {% macro landed_touchpoints(sources) %}
 {%- set parts = [] %}
@@ -18,7 +18,7 @@
         events.visitor_id,
         events.contact_id,
         lower(trim(events.email)) as email,
-        lower(trim(events.email)) as email_spelling,
+        events.email as email_spelling,
         cast(null as {{ dbt.type_string() }}) as account_id,
         events.campaign_id
     from {{ sources.web }} as events
@@ -126,20 +126,39 @@ select * from landed
 
 {#
     Touchpoints as they landed that name one of some values: sources as above, all of them; kind is contact, email, visitor, account or
-    touchpoint; values a subquery. The rows are chosen before they get their shape: for years of rows that costs more than to find them.
+    touchpoint. The rows are chosen before they get their shape: for years of rows that costs more than to find them.
+
+    values: a relation of the query with the columns kind and spelling, and spelling_key, the number of the spelling by which the largest
+    sources are searched; of touchpoints their touchpoint_key. Two spellings may have one number: then more is found than was asked for.
 #}
 {% macro touchpoints_naming(sources, kind, values) %}
-{%- set in_all = {'contact': 'contact_id', 'touchpoint': '_key_hash'} %}
-{%- set in_some = {
-    'email': {'web': 'lower(trim(email))', 'email': 'email', 'social': 'email', 'nps_answers': 'email'},
-    'visitor': {'web': 'visitor_id'},
-    'account': {'social': 'account_id', 'activities': 'account_id', 'nps_answers': 'account_id'},
+{%- set numbered = {
+    'contact': {'web': '_contact_id_key', 'email': '_contact_id_key', 'activities': '_contact_id_key'},
+    'email': {'web': '_email_key', 'email': '_email_key'},
+    'visitor': {'web': '_visitor_id_key'},
+    'account': {'activities': '_account_id_key'},
+    'touchpoint': {},
+} %}
+{%- set as_text = {
+    'contact': {'social': 'contact_id', 'campaign_members': 'contact_id', 'nps_answers': 'contact_id'},
+    'email': {'social': 'email', 'nps_answers': 'email'},
+    'visitor': {},
+    'account': {'social': 'account_id', 'nps_answers': 'account_id'},
+    'touchpoint': {},
 } %}
 {%- set chosen = {} %}
 {%- for source, relation in sources.items() %}
-{%- set column = in_some[kind].get(source) if kind in in_some else in_all[kind] %}
-{%- if column %}
-{%- do chosen.update({source: '(select * from ' ~ relation ~ ' where ' ~ column ~ ' in (' ~ values ~ '))'}) %}
+{%- if kind == 'touchpoint' %}
+{%- set condition = '_key_hash in (select touchpoint_key from ' ~ values ~ ')' %}
+{%- elif source in numbered[kind] %}
+{%- set condition = numbered[kind][source] ~ ' in (select spelling_key from ' ~ values ~ " where kind = '" ~ kind ~ "')" %}
+{%- elif source in as_text[kind] %}
+{%- set condition = as_text[kind][source] ~ ' in (select spelling from ' ~ values ~ " where kind = '" ~ kind ~ "')" %}
+{%- else %}
+{%- set condition = none %}
+{%- endif %}
+{%- if condition %}
+{%- do chosen.update({source: '(select * from ' ~ relation ~ ' where ' ~ condition ~ ')'}) %}
 {%- endif %}
 {%- endfor %}
 {{ landed_touchpoints(chosen) }}

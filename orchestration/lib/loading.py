@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from orchestration.lib.contracts import Contract
+from orchestration.lib.contracts import Contract, search_key
 from orchestration.lib.ingest_casting import CastPlan, plan_casts, sql_name, sql_text
 from orchestration.lib.ingest_reading import OpenedFile, UnreadableFileError, open_file
 from orchestration.lib.landing import LandedFile, Notice, landed_files
@@ -209,7 +209,8 @@ def create_tables(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contract]
 
 
 def _raw_columns(contract: Contract) -> tuple[tuple[str, str], ...]:
-    return tuple((prop.name, prop.sql_type) for prop in contract.properties) + OWN_COLUMNS
+    keys = ((search_key(prop.name), "bigint") for prop in contract.properties if prop.is_searched)
+    return (*((prop.name, prop.sql_type) for prop in contract.properties), *keys, *OWN_COLUMNS)
 
 
 def _create(con: duckdb.DuckDBPyConnection, schema: str, table: str, columns: tuple[tuple[str, str], ...]) -> None:
@@ -674,6 +675,10 @@ class _FileLoad:
         is_plain = new_count == typed_count and repeated is not None and not repeated[0]
         chosen = "" if new_count == typed_count else "semi join new_rows using (_row)"
         names = ", ".join(sql_name(name) for name in self.contract.column_names)
+        for prop in self.contract.properties:
+            if prop.is_searched:
+                column = sql_name(prop.name)
+                names += f", case when {column} is not null then (hash({column}) >> 1)::bigint end"
         origin = f"{sql_text(self.landed.file)}, _row, {_timestamp(self.landed.arrived_at)}"
         con.execute(
             f"insert into {self.loader.raw} select {names}, _key_hash, _row_hash, {origin}, "

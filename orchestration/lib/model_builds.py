@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import duckdb
 
 from orchestration.lib.compiled_project import CompiledModel, CompiledProject, CompiledTest, Following, Kept
+from orchestration.lib.contracts import search_key
 from orchestration.lib.differences import ANEW, ROWS, SAME, Differences, State, rows_of_either
 from orchestration.lib.publishing import MartChange
 from orchestration.lib.warehouse import drop_relation, quoted, transaction
@@ -360,9 +361,10 @@ def _restrict(
 
 def _searched(con: duckdb.DuckDBPyConnection, relation: str, column: str, values: str) -> str:
     """The condition that a column of a table has one of these values, by the column's key where it has one."""
-    key = KEYS_OF_IDS.get(column)
-    if key and key in _columns(con, relation):
-        return f'"{key}" in (select {ID_KEY.format("value")} from ({values}) as searched(value))'
+    columns = _columns(con, relation)
+    for key in (KEYS_OF_IDS.get(column), search_key(column)):
+        if key in columns:
+            return f'"{key}" in (select {ID_KEY.format("value")} from ({values}) as searched(value))'
     return f'"{column}" in ({values})'
 
 

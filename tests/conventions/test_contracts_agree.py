@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from orchestration.lib import mart_contracts, settings_tables
-from orchestration.lib.contracts import load_contracts
+from orchestration.lib.contracts import load_contracts, search_key
 from orchestration.lib.mart_contracts import read_marts
 from orchestration.lib.signals import known_signals
 from orchestration.lib.workspace import MART_CONTRACTS, PROJECT_ROOT, SOURCE_CONTRACTS
@@ -44,8 +44,10 @@ def test_staging__has_the_columns_of_its_contract(model: Model) -> None:
     if table.endswith("__custom"):
         assert columns == ["_file", "_row", "field", "value"]
         return
-    promised = CONTRACTS[table].column_names
-    assert [column for column in columns if column not in TECHNICAL] == list(promised)
+    contract = CONTRACTS[table]
+    keys = {search_key(prop.name) for prop in contract.properties if prop.is_searched}
+    assert [column for column in columns if column not in TECHNICAL | keys] == list(contract.column_names)
+    assert keys <= set(columns)
 
 
 def test_contract__of_every_landed_table_has_one_staging_model_of_its_source() -> None:
@@ -129,16 +131,30 @@ def test_touchpoints__are_searched_in_every_source_that_names_somebody() -> None
     """A source that is left out would keep the touchpoints of people who are somebody else by now, until the next full build."""
     macro = (MODELS.parent / "macros" / "touchpoints.sql").read_text("utf-8")
     landed = re.findall(r"{%- set part %}(.*?){%- endset %}", macro, re.DOTALL)
-    for kind, column in (("email", "email_spelling"), ("visitor", "visitor_id"), ("account", "account_id")):
+    staging = dict(re.findall(r"'(\w+)': ref\('(\w+)'\)", models()["int_touchpoints__landed"].sql))
+    for kind, column in (
+        ("contact", "contact_id"),
+        ("email", "email_spelling"),
+        ("visitor", "visitor_id"),
+        ("account", "account_id"),
+    ):
         named = {}
         for part in landed:
             (source,) = re.findall(r"sources\.(\w+)", part)
             (written,) = re.findall(rf"^ +(?:(.+) as )?((?:\w+\.)?{column}),$", part, re.MULTILINE)
             expression = (written[0] or written[1]).replace("events.", "")
             if not expression.startswith("cast(null"):
-                named[source] = expression
-        (searched,) = re.findall(rf"'{kind}': {{('\w+': .*?)}}", macro)
-        assert dict(re.findall(r"'(\w+)': '(.+?)'", searched)) == named
+                ((_, table),) = models()[staging[source]].sources
+                is_searched = CONTRACTS[table].property_named(expression).is_searched
+                named[source] = search_key(expression) if is_searched else expression
+        searched = {}
+        for by in ("numbered", "as_text"):
+            (kinds,) = re.findall(rf"set {by} = {{\n(.*?)\n}}", macro, re.DOTALL)
+            (columns,) = re.findall(rf"'{kind}': {{(.*?)}}", kinds)
+            found = dict(re.findall(r"'(\w+)': '(.+?)'", columns))
+            assert all(expression.endswith("_key") == (by == "numbered") for expression in found.values())
+            searched |= found
+        assert searched == named
     sources = [
         re.findall(r"'(\w+)': ref\('(\w+)'\)", models()[name].sql)
         for name in ("int_touchpoints__landed", "int_touchpoints__looked_at")

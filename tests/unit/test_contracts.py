@@ -87,6 +87,19 @@ def test_load_contracts__reads_all_contracts_of_the_project():
     assert contracts["crm__opportunity_stage_history"].key == ("opportunity_id", "changed_at", "stage")
 
 
+def test_searched__is_the_one_custom_property_that_is_read(tmp_path: Path) -> None:
+    content = document()
+    column(content, 1)["customProperties"] = [{"property": "searched", "value": True}]
+    write(tmp_path, content)
+    deals = load_contracts(tmp_path)["crm__deals"]
+    assert [prop.is_searched for prop in deals.properties] == [number == 1 for number in range(len(deals.properties))]
+    for wrong in ({"property": "serched", "value": True}, {"property": "searched", "value": "yes"}):
+        column(content, 1)["customProperties"] = [wrong]
+        write(tmp_path, content)
+        with pytest.raises(ContractError, match="not read by the loader; known is searched: true"):
+            load_contracts(tmp_path)
+
+
 def test_load_contracts__key_is_required_even_where_not_said(tmp_path):
     content = document()
     del column(content, 0)["required"]

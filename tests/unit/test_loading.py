@@ -31,6 +31,7 @@ from orchestration.lib import ingest_reading
 from orchestration.lib.contracts import TableRule, load_contracts
 from orchestration.lib.landing import collect, landed_files, landing_file
 from orchestration.lib.loading import LoadResult, load, write_notices
+from orchestration.lib.model_builds import ID_KEY
 from orchestration.lib.sources import Format, read_sources
 from orchestration.lib.validation import BrokenRule, RuleChecker
 from orchestration.lib.workspace import PROJECT_ROOT, SOURCE_CONTRACTS, Workspace
@@ -119,6 +120,21 @@ def test_load__makes_all_tables_of_the_design_before_any_file(company):
     for name in CONTRACTS:
         for table in (f"raw.{name}", f"raw.{name}__custom", f"quarantine.{name}"):
             assert company.rows(f"select count(*) from {table}") == [(0,)]
+
+
+def test_load__has_a_number_for_each_value_of_a_searched_column(company):
+    """The number is what dbt makes of the value when it searches by it; of no value there is none."""
+    company.land(
+        "a.csv",
+        "event_id,occurred_at,event_type,visitor_id,email\n1,2024-04-01,download,v1,A@x.de\n2,2024-04-01,download,v1,\n",
+        EVENTS,
+    )
+    company.land("b.csv", "event_id,occurred_at,event_type,visitor_id,email\n2,2024-04-01,download,v2,b@x.de\n", EVENTS)
+    company.load()
+    assert company.rows(
+        f"select event_id, _visitor_id_key = {ID_KEY.format('visitor_id')}, _email_key is not distinct from {ID_KEY.format('email')}, "
+        "_email_key is null, _contact_id_key is null from raw.web__events order by all"
+    ) == [("1", True, True, False, True), ("2", True, True, False, True), ("2", True, True, True, True)]
 
 
 def test_load__fills_raw_custom_and_ledger(company):

@@ -23,7 +23,7 @@ messages as (
         event_type in ('delivered', 'opened', 'clicked', 'unsubscribed')
         and message_id is not null
         {%- if not is_full_build() %}
-        and message_id in (select message_id from {{ looked_at }} where message_id is not null)
+        and _message_id_key in (select group_key from {{ looked_at }} where message_id is not null)
         {%- endif %}
 ),
 

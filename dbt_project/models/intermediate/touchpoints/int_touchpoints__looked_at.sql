@@ -25,7 +25,7 @@ with bots as (
 ),
 
 -- Visitors were there before anybody knew them.
-people as (
+spellings as (
     select
         kind,
         id as spelling
@@ -41,6 +41,14 @@ people as (
     inner join {{ people }} as changed on named.kind = changed.kind and named.id = changed.id
 ),
 
+people as (
+    select
+        kind,
+        spelling,
+        {{ id_key('spelling') }} as spelling_key
+    from spellings
+),
+
 found as (
     select *
     from {{ arrived }}
@@ -48,13 +56,13 @@ found as (
     union all
 
     select *
-    from ({{ touchpoints_naming(staged, 'touchpoint', 'select touchpoint_key from bots') }}) as flagged
+    from ({{ touchpoints_naming(staged, 'touchpoint', 'bots') }}) as flagged
     {%- for kind in ['contact', 'email', 'visitor', 'account'] %}
 
     union all
 
     select *
-    from ({{ touchpoints_naming(staged, kind, "select spelling from people where kind = '" ~ kind ~ "'") }}) as of_others
+    from ({{ touchpoints_naming(staged, kind, 'people') }}) as of_others
     {%- endfor %}
 )
 

@@ -16,6 +16,8 @@ renamed as (
         duration_minutes,
         updated_at,
         is_deleted,
+        _account_id_key,
+        _contact_id_key,
         _key_hash
     from source
 )

@@ -14,6 +14,9 @@ renamed as (
         link_url,
         user_agent,
         ip_address,
+        _message_id_key,
+        _contact_id_key,
+        _email_key,
         _key_hash
     from source
 )

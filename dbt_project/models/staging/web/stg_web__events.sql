@@ -9,13 +9,16 @@ renamed as (
         event_type,
         visitor_id,
         contact_id,
-        lower(trim(email)) as email,
+        email,
         url,
         form_name,
         product,
         campaign_id,
         user_agent,
         ip_address,
+        _visitor_id_key,
+        _contact_id_key,
+        _email_key,
         _key_hash
     from source
 )
