@@ -54,6 +54,7 @@ left join attributes
 #}
 {% macro implicit_features(spine, per_contact=false) %}
 {%- set daily = ref('int_touchpoints__daily') %}
+{%- set daily_moved = ref('int_touchpoints__daily_moved') %}
 {%- set touchpoints = ref('int_touchpoints') %}
 {%- set moved = ref('int_touchpoints__moved') %}
 {%- set recorded = ref('int_signals') %}
@@ -144,7 +145,18 @@ looked_at as (
     {%- endif %}
 ),
 
+{%- if not is_full_build() %}
+
+looked_at_others as (
+    select * from looked_at
+    where account_key not in (select account_key from {{ moved }} where account_key is not null)
+),
+{%- endif %}
+
 seen as (
+    {#- Counts of accounts in which something moved were found already; years of counts are searched for the others alone, if any. #}
+    {%- set parts = [(daily, 'looked_at')] if is_full_build() else [(daily_moved, 'looked_at'), (daily, 'looked_at_others as looked_at')] %}
+    {%- for counts, subjects in parts %}
     select
         looked_at.spine_id,
         looked_at.as_of_at,
@@ -154,8 +166,8 @@ seen as (
         daily.signal,
         daily.event_date,
         daily.touchpoint_count
-    from looked_at
-    inner join {{ daily }} as daily
+    from {{ subjects }}
+    inner join {{ counts }} as daily
         on
             looked_at.account_key = daily.account_key
             {%- if per_contact %}
@@ -164,7 +176,7 @@ seen as (
             and daily.known_date < looked_at.as_of_date
 
     union all
-
+    {% endfor %}
     select
         looked_at.spine_id,
         looked_at.as_of_at,

@@ -18,14 +18,14 @@ disqualified_stages as (
 ),
 
 known as (
-    select distinct account_key from {{ ref('int_touchpoints__daily') }}
+    select account_key from {{ ref('int_account_touches') }}
 
     union
 
     -- Where behaviour rolls up, that of an account below is known of the account.
     select {{ id_key('descendants.account_id') }} as account_key
     from {{ ref('int_account_descendants') }} as descendants
-    inner join {{ ref('int_touchpoints__daily') }} as daily on {{ id_key('descendants.below_account_id') }} = daily.account_key
+    inner join {{ ref('int_account_touches') }} as touches on {{ id_key('descendants.below_account_id') }} = touches.account_key
     where descendants.valid_to > {{ as_of_at() }}
 
     union
