@@ -95,3 +95,16 @@
 {% macro duckdb__kept_aside() -%}
     materialized
 {%- endmacro %}
+
+{# Where a row of a table stands, by which the engine finds it again without a search; where it has no such thing, the hash of the key. #}
+{% macro row_place(relation) -%}
+    {{ return(adapter.dispatch('row_place')(relation)) }}
+{%- endmacro %}
+
+{% macro default__row_place(relation) -%}
+    {{ relation }}._key_hash
+{%- endmacro %}
+
+{% macro duckdb__row_place(relation) -%}
+    {{ relation }}.rowid
+{%- endmacro %}

@@ -3,7 +3,7 @@
 
     sources: of web, email, social, activities, campaign_members, nps_answers some or all: the newest row of each key, in the shape of its
     staging model.
-    email_spelling: the address as it landed: years of rows are searched by that (`touchpoints_naming`).
+    email_spelling: the address as it landed: years of rows are searched by that (`naming_conditions`).
 #}
 {% macro landed_touchpoints(sources) %}
 {%- set parts = [] %}
@@ -124,44 +124,41 @@ with landed as (
 select * from landed
 {% endmacro %}
 
-{#
-    Touchpoints as they landed that name one of some values: sources as above, all of them; kind is contact, email, visitor, account or
-    touchpoint. The rows are chosen before they get their shape: for years of rows that costs more than to find them.
-
-    values: a relation of the query with the columns kind and spelling, and spelling_key, the number of the spelling by which the largest
-    sources are searched; of touchpoints their touchpoint_key. Two spellings may have one number: then more is found than was asked for.
-#}
-{% macro touchpoints_naming(sources, kind, values) %}
-{%- set numbered = {
-    'contact': {'web': '_contact_id_key', 'email': '_contact_id_key', 'activities': '_contact_id_key'},
-    'email': {'web': '_email_key', 'email': '_email_key'},
-    'visitor': {'web': '_visitor_id_key'},
-    'account': {'activities': '_account_id_key'},
-    'touchpoint': {},
-} %}
-{%- set as_text = {
-    'contact': {'social': 'contact_id', 'campaign_members': 'contact_id', 'nps_answers': 'contact_id'},
-    'email': {'social': 'email', 'nps_answers': 'email'},
-    'visitor': {},
-    'account': {'social': 'account_id', 'nps_answers': 'account_id'},
-    'touchpoint': {},
-} %}
-{%- set chosen = {} %}
-{%- for source, relation in sources.items() %}
-{%- if kind == 'touchpoint' %}
-{%- set condition = '_key_hash in (select touchpoint_key from ' ~ values ~ ')' %}
-{%- elif source in numbered[kind] %}
-{%- set condition = numbered[kind][source] ~ ' in (select spelling_key from ' ~ values ~ " where kind = '" ~ kind ~ "')" %}
-{%- elif source in as_text[kind] %}
-{%- set condition = as_text[kind][source] ~ ' in (select spelling from ' ~ values ~ " where kind = '" ~ kind ~ "')" %}
+{# Of landed rows of a source of touchpoints, which `landed_touchpoints` knows by this name, those that count as of now. #}
+{% macro touchpoint_rows_as_of(source, relation) %}
+{%- if source in ('web', 'email') %}
+    {{ events_as_of(relation, 'event_id', 'occurred_at') }}
+{%- elif source == 'social' %}
+    {{ events_as_of(relation, 'interaction_id', 'occurred_at') }}
+{%- elif source == 'nps_answers' %}
+    {{ events_as_of(relation, 'answer_id', 'answered_at') }}
 {%- else %}
-{%- set condition = none %}
+    {{ records_as_of(relation, {'activities': ['activity_id'], 'campaign_members': ['campaign_id', 'contact_id']}[source]) }}
 {%- endif %}
-{%- if condition %}
-{%- do chosen.update({source: '(select * from ' ~ relation ~ ' where ' ~ condition ~ ')'}) %}
-{%- endif %}
+{% endmacro %}
+
+{#
+    By which columns a source of touchpoints is searched for rows that name one of some values, and for some touchpoints: conditions for
+    `landed_rows`. The largest sources are searched by the numbers of the values: two values may have one number, then more is found.
+
+    values: a relation of the query with the columns kind (contact, email, visitor or account), spelling and spelling_key.
+    touchpoints: one with the column touchpoint_key.
+#}
+{% macro naming_conditions(source, values, touchpoints) %}
+{%- set searched = {
+    'web': {'contact': '_contact_id_key', 'email': '_email_key', 'visitor': '_visitor_id_key'},
+    'email': {'contact': '_contact_id_key', 'email': '_email_key'},
+    'social': {'contact': 'contact_id', 'email': 'email', 'account': 'account_id'},
+    'activities': {'contact': '_contact_id_key', 'account': '_account_id_key'},
+    'campaign_members': {'contact': 'contact_id'},
+    'nps_answers': {'contact': 'contact_id', 'email': 'email', 'account': 'account_id'},
+} %}
+{%- set conditions = ['_key_hash in (select touchpoint_key from ' ~ touchpoints ~ ')'] %}
+{%- for kind, column in searched[source].items() %}
+{%- set value = 'spelling_key' if column.startswith('_') else 'spelling' %}
+{%- do conditions.append(column ~ ' in (select ' ~ value ~ ' from ' ~ values ~ " where kind = '" ~ kind ~ "')") %}
 {%- endfor %}
-{{ landed_touchpoints(chosen) }}
+{{ return(conditions) }}
 {% endmacro %}
 
 {# What makes one count of int_touchpoints__daily. #}

@@ -201,3 +201,45 @@ select
 from ({{ records_as_of(relation, [entity ~ '_id']) }}) as records
 left join {{ merges }} as merges on records.{{ entity }}_id = merges.{{ entity }}_id
 {% endmacro %}
+
+{# Landed rows, each with the place at which the engine finds it without a look at others. To be read by `landed_rows` alone. #}
+{% macro landed_places(relation) %}
+select
+    landed.*,
+    {{ row_place('landed') }} as _place
+from {{ relation }} as landed
+{% endmacro %}
+
+{#
+    All landed rows of the keys of which some row meets one of the conditions, also those that no longer count and those that do not meet it.
+
+    landed: a relation with `_place`. conditions: each about one column, so that years of rows are searched by that column alone, and only what
+    is found is read as a whole. A key that has come once has no other row than the one that is found.
+#}
+{% macro landed_rows(landed, conditions) %}
+    select *
+    from {{ landed }}
+    where _place in (
+        {%- for condition in conditions %}
+        select _place
+        from {{ landed }}
+        where not coalesce(_is_repeated, true) and {{ condition }}
+
+        union all
+
+        select _place
+        from {{ landed }}
+        where
+            coalesce(_is_repeated, true)
+            and _key_hash in (
+                select _key_hash
+                from {{ landed }}
+                where coalesce(_is_repeated, true) and {{ condition }}
+            )
+        {%- if not loop.last %}
+
+        union all
+        {% endif %}
+        {%- endfor %}
+    )
+{% endmacro %}

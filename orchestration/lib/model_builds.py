@@ -389,11 +389,11 @@ def _renew_rows(
     con.execute(
         f"create or replace temp table new_rows as select * from ({_restrict(con, model, views)}) where {of_keys}"
     )
-    _find_old_rows(con, model, of_keys)
+    _find_old_rows(con, model, key, of_keys)
     if _compare(con, model, differences, "new_rows", "old_rows", key) == ROWS:
-        differing = f'"{key}" in (select "{key}" from {differences.rows(model.name)})'
-        con.execute(f"delete from {model.relation} where rowid in (select id from old_ids) and {differing}")
-        con.execute(f"insert into {model.relation} by name select * from new_rows where {differing}")
+        differing = f'select "{key}" from {differences.rows(model.name)}'
+        _delete_old_rows(con, model, differing)
+        con.execute(f'insert into {model.relation} by name select * from new_rows where "{key}" in ({differing})')
     for table in ("new_rows", "old_ids", "old_rows"):
         con.execute(f"drop table {table}")
 
@@ -433,7 +433,7 @@ def _bring_up_to_date(
     key = kept.unique_key
     removed = [kept.remove_after] if kept.remove_after else []
     if key and kept.own_rows:
-        _find_old_rows(con, model, kept.own_rows, *removed)
+        _find_old_rows(con, model, key, kept.own_rows, *removed)
         sql = model.increment_sql.replace(model.relation, 'temp.main."old_rows"')
         con.execute(f"create or replace temp table new_rows as {sql}")
     else:
@@ -446,8 +446,7 @@ def _bring_up_to_date(
             con.execute("drop table new_rows")
             differences.set(model.name, ANEW)
             return
-        _find_old_rows(con, model, f"{key} in (select {key} from new_rows)", *removed)
-    is_old = "rowid in (select id from temp.main.old_ids)"
+        _find_old_rows(con, model, key, f"{key} in (select {key} from new_rows)", *removed)
     if kept.remove_after:
         con.execute(f"delete from new_rows where {kept.remove_after}")
     # Told elsewhere what differs: all of them are written.
@@ -455,7 +454,7 @@ def _bring_up_to_date(
     if not model.following.differs_in:
         _compare(con, model, differences, "new_rows", "old_rows", key)
         differing = (differences.rows(model.name),) * 2
-    con.execute(f"delete from {model.relation} where {is_old} and {key} in (select {key} from {differing[0]})")
+    _delete_old_rows(con, model, f"select {key} from {differing[0]}")
     con.execute(
         f"insert into {model.relation} by name select * from new_rows where {key} in (select {key} from {differing[1]})"
     )
@@ -464,17 +463,24 @@ def _bring_up_to_date(
     con.execute("drop table old_rows")
 
 
-def _find_old_rows(con: duckdb.DuckDBPyConnection, model: CompiledModel, *conditions: str) -> None:
+def _find_old_rows(con: duckdb.DuckDBPyConnection, model: CompiledModel, key: str, *conditions: str) -> None:
     """Put rows of the model's table aside that meet any of the conditions.
 
     Which ones first: with all columns in one query, all of them are read of all rows. A search for each condition: with `or` between them
     DuckDB asks both of every row.
     """
-    searches = " union ".join(f"select rowid as id from {model.relation} where {condition}" for condition in conditions)
+    searches = " union ".join(
+        f'select rowid as id, "{key}" as k from {model.relation} where {condition}' for condition in conditions
+    )
     con.execute(f"create or replace temp table old_ids as {searches}")
     con.execute(
         f"create or replace temp table old_rows as select * from {model.relation} where rowid in (select id from old_ids)"
     )
+
+
+def _delete_old_rows(con: duckdb.DuckDBPyConnection, model: CompiledModel, keys: str) -> None:
+    """Delete the rows that were put aside and have one of these keys, by their places alone: no column of the table is read for it."""
+    con.execute(f"delete from {model.relation} where rowid in (select id from old_ids where k in ({keys}))")
 
 
 def _create_by_contract(con: duckdb.DuckDBPyConnection, model: CompiledModel, sql: str) -> None:

@@ -38,7 +38,7 @@ def staged(model: Model) -> tuple[str, list[str]] | None:
 def test_staging__has_the_columns_of_its_contract(model: Model) -> None:
     found = staged(model)
     if found is None:
-        assert model.name.endswith(("_merges", "_survivors", "_clock")) or "__changed_" in model.name
+        assert model.name.endswith(("_merges", "_survivors", "_clock")) or re.search("__(changed|landed)_", model.name)
         return
     table, columns = found
     if table.endswith("__custom"):
@@ -132,13 +132,13 @@ def test_touchpoints__are_searched_in_every_source_that_names_somebody() -> None
     macro = (MODELS.parent / "macros" / "touchpoints.sql").read_text("utf-8")
     landed = re.findall(r"{%- set part %}(.*?){%- endset %}", macro, re.DOTALL)
     staging = dict(re.findall(r"'(\w+)': ref\('(\w+)'\)", models()["int_touchpoints__landed"].sql))
+    named: dict[str, dict[str, str]] = {source: {} for source in staging}
     for kind, column in (
         ("contact", "contact_id"),
         ("email", "email_spelling"),
         ("visitor", "visitor_id"),
         ("account", "account_id"),
     ):
-        named = {}
         for part in landed:
             (source,) = re.findall(r"sources\.(\w+)", part)
             (written,) = re.findall(rf"^ +(?:(.+) as )?((?:\w+\.)?{column}),$", part, re.MULTILINE)
@@ -146,21 +146,22 @@ def test_touchpoints__are_searched_in_every_source_that_names_somebody() -> None
             if not expression.startswith("cast(null"):
                 ((_, table),) = models()[staging[source]].sources
                 is_searched = CONTRACTS[table].property_named(expression).is_searched
-                named[source] = search_key(expression) if is_searched else expression
-        searched = {}
-        for by in ("numbered", "as_text"):
-            (kinds,) = re.findall(rf"set {by} = {{\n(.*?)\n}}", macro, re.DOTALL)
-            (columns,) = re.findall(rf"'{kind}': {{(.*?)}}", kinds)
-            found = dict(re.findall(r"'(\w+)': '(.+?)'", columns))
-            assert all(expression.endswith("_key") == (by == "numbered") for expression in found.values())
-            searched |= found
-        assert searched == named
-    sources = [
-        re.findall(r"'(\w+)': ref\('(\w+)'\)", models()[name].sql)
-        for name in ("int_touchpoints__landed", "int_touchpoints__looked_at")
-    ]
-    assert sources[0] == sources[1]
-    assert {source for source, _ in sources[0]} == set(re.findall(r"sources\.(\w+) }}", macro))
+                named[source][kind] = search_key(expression) if is_searched else expression
+    (searched,) = re.findall(r"set searched = {\n(.*?)\n}", macro, re.DOTALL)
+    assert {
+        source: dict(re.findall(r"'(\w+)': '(\w+)'", columns))
+        for source, columns in re.findall(r"'(\w+)': {(.*?)}", searched)
+    } == named
+    tables = {
+        name: {
+            source: models()[view].sources
+            for source, view in re.findall(r"'(\w+)': ref\('(\w+)'\)", models()[name].sql)
+        }
+        for name in ("int_touchpoints__landed", "int_touchpoints__looked_at", "int_touchpoints__arrived")
+    }
+    assert tables["int_touchpoints__landed"] == tables["int_touchpoints__looked_at"]
+    assert tables["int_touchpoints__landed"] == tables["int_touchpoints__arrived"]
+    assert set(tables["int_touchpoints__landed"]) == set(re.findall(r"sources\.(\w+) }}", macro))
 
 
 def test_mart_contracts__and_tables_page_are_what_dbt_says() -> None:

@@ -5,6 +5,7 @@
 -- is a group, and a group is always looked at as a whole. The limits are settings (`bots` of scorecard.yml).
 {%- set looked_at = ref('int_bots__looked_at') %}
 {%- set emails = ref('stg_email__events') %}
+{%- set landed_emails = ref('stg_email__landed_events') %}
 {%- set visits = ref('stg_web__events') %}
 {%- set changed_emails = ref('stg_email__changed_events') %}
 {%- set changed_visits = ref('stg_web__changed_events') %}
@@ -17,14 +18,22 @@ agents as (
     where is_known_bot or is_data_centre
 ),
 
+{%- if not is_full_build() %}
+
+message_rows as (
+    {{ landed_rows(
+        landed_emails, ['_message_id_key in (select group_key from ' ~ looked_at ~ ' where message_id is not null)']
+    ) }}
+),
+
+messages_looked_at as (
+    {{ events_as_of('message_rows', 'event_id', 'occurred_at') }}
+),
+{%- endif %}
+
 messages as (
-    {{ bot_events(emails) }}
-    where
-        event_type in ('delivered', 'opened', 'clicked', 'unsubscribed')
-        and message_id is not null
-        {%- if not is_full_build() %}
-        and _message_id_key in (select group_key from {{ looked_at }} where message_id is not null)
-        {%- endif %}
+    {{ bot_events(emails if is_full_build() else 'messages_looked_at') }}
+    where event_type in ('delivered', 'opened', 'clicked', 'unsubscribed') and message_id is not null
 ),
 
 receipts as (

@@ -2,13 +2,13 @@
 -- account behind it did not stay the same, or a bot was recognised or is so no more. More may stand here than differ, never fewer;
 -- what is no more is not here (int_touchpoints__changed has its key). None in a full build.
 {%- set landed = ref('int_touchpoints__landed') %}
-{%- set staged = {
-    'web': ref('stg_web__events'),
-    'email': ref('stg_email__events'),
-    'social': ref('stg_social__interactions'),
-    'activities': ref('stg_crm__activities'),
-    'campaign_members': ref('stg_crm__campaign_members'),
-    'nps_answers': ref('stg_survey__nps_answers'),
+{%- set sources = {
+    'web': ref('stg_web__landed_events'),
+    'email': ref('stg_email__landed_events'),
+    'social': ref('stg_social__landed_interactions'),
+    'activities': ref('stg_crm__landed_activities'),
+    'campaign_members': ref('stg_crm__landed_campaign_members'),
+    'nps_answers': ref('stg_survey__landed_nps_answers'),
 } %}
 {%- set arrived = ref('int_touchpoints__arrived') %}
 {%- set people = ref('int_identities__changed') %}
@@ -49,6 +49,15 @@ people as (
     from spellings
 ),
 
+{%- set parts = {} %}
+{%- for source, relation in sources.items() %}
+{%- do parts.update({source: '(' ~ touchpoint_rows_as_of(source, source ~ '_rows') ~ ')'}) %}
+
+{{ source }}_rows as (
+    {{ landed_rows(relation, naming_conditions(source, 'people', 'bots')) }}
+),
+{%- endfor %}
+
 found as (
     select *
     from {{ arrived }}
@@ -56,14 +65,7 @@ found as (
     union all
 
     select *
-    from ({{ touchpoints_naming(staged, 'touchpoint', 'bots') }}) as flagged
-    {%- for kind in ['contact', 'email', 'visitor', 'account'] %}
-
-    union all
-
-    select *
-    from ({{ touchpoints_naming(staged, kind, 'people') }}) as of_others
-    {%- endfor %}
+    from ({{ landed_touchpoints(parts) }}) as of_others
 )
 
 select distinct *

@@ -1,0 +1,1 @@
+{{ landed_places(source('raw', 'social__interactions')) }}

@@ -1,0 +1,1 @@
+{{ landed_places(source('raw', 'survey__nps_answers')) }}
