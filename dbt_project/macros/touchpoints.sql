@@ -166,6 +166,11 @@ select * from landed
     {{ return(['account_key', 'contact_key', 'signal', 'event_date', 'known_date']) }}
 {% endmacro %}
 
+{# For whom an email event was. #}
+{% macro bot_recipient() -%}
+    coalesce(lower(trim(email)), contact_id, '')
+{%- endmacro %}
+
 {# Email events with what bots are recognised by. A select without its conditions. #}
 {% macro bot_events(emails) %}
     select
@@ -174,7 +179,7 @@ select * from landed
         {{ row_key(['ip_address', dbt.date_trunc('minute', 'occurred_at')]) }} as minute_key,
         {{ dbt.date_trunc('minute', 'occurred_at') }} as minute_at,
         message_id,
-        coalesce(lower(trim(email)), contact_id, '') as recipient,
+        {{ bot_recipient() }} as recipient,
         event_type,
         occurred_at,
         coalesce(link_url, event_type) as link,

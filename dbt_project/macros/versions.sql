@@ -215,9 +215,18 @@ from {{ relation }} as landed
 
     landed: a relation with `_place`. conditions: each about one column, so that years of rows are searched by that column alone, and only what
     is found is read as a whole. A key that has come once has no other row than the one that is found.
+    columns: those that are read beside what tells versions; none = all.
 #}
-{% macro landed_rows(landed, conditions) %}
-    select *
+{% macro landed_rows(landed, conditions, columns=none) %}
+    select
+        {%- if columns is none %}
+        *
+        {%- else %}
+        {%- for column in columns + ['_key_hash', '_is_repeated', '_arrived_at', '_file', '_row'] %}
+        {{ column }},
+        {%- endfor %}
+        _place
+        {%- endif %}
     from {{ landed }}
     where _place in (
         {%- for condition in conditions %}

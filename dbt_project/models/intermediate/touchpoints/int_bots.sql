@@ -18,21 +18,29 @@ agents as (
     where is_known_bot or is_data_centre
 ),
 
+-- All events of a message, with no more than tells a recipient and a moment: what else a click has is read of clicks alone.
 {%- if not is_full_build() %}
 
 message_rows as (
     {{ landed_rows(
-        landed_emails, ['_message_id_key in (select group_key from ' ~ looked_at ~ ' where message_id is not null)']
+        landed_emails,
+        ['_message_id_key in (select group_key from ' ~ looked_at ~ ' where message_id is not null)'],
+        columns=['message_id', 'contact_id', 'email', 'event_type', 'occurred_at']
     ) }}
 ),
 
 messages_looked_at as (
-    {{ events_as_of('message_rows', 'event_id', 'occurred_at') }}
+    {{ events_as_of('message_rows', '_key_hash', 'occurred_at') }}
 ),
 {%- endif %}
 
 messages as (
-    {{ bot_events(emails if is_full_build() else 'messages_looked_at') }}
+    select
+        message_id,
+        {{ bot_recipient() }} as recipient,
+        event_type,
+        occurred_at
+    from {{ emails if is_full_build() else 'messages_looked_at' }}
     where event_type in ('delivered', 'opened', 'clicked', 'unsubscribed') and message_id is not null
 ),
 
@@ -45,10 +53,18 @@ receipts as (
     from messages
     group by message_id, recipient
 ),
+{%- if not is_full_build() %}
+
+click_rows as (
+    select *
+    from {{ landed_emails }}
+    where _place in (select _place from messages_looked_at where event_type in ('clicked', 'unsubscribed'))
+),
+{%- endif %}
 
 clicks as (
-    select * from messages
-    where event_type in ('clicked', 'unsubscribed')
+    {{ bot_events(emails if is_full_build() else 'click_rows') }}
+    where event_type in ('clicked', 'unsubscribed') and message_id is not null
 ),
 
 at_once as (
