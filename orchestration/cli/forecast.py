@@ -22,7 +22,7 @@ from orchestration.lib.marts_reader import open_marts, rows
 from orchestration.lib.moments import parse_moment
 from orchestration.lib.personal_records import utc_now
 from orchestration.lib.pipeline_changes import period_label
-from orchestration.lib.wording import counted
+from orchestration.lib.wording import counted, told_apart
 from orchestration.lib.workspace import Workspace
 
 BY = ("all", "owner", "team", "product", "region", "segment")
@@ -75,11 +75,12 @@ def show_forecast(out: Console, con: duckdb.DuckDBPyConnection, by: str = "all",
     if not found:
         raise UserError(f"the newest forecast has no period {period!r}: it has {', '.join(_periods(con))}")
     named = [] if by == "all" else [by]
+    names = told_apart({row["label"]: row["label_name"] for row in found})
     # What nobody said of any period takes no room.
     shown = {title: name for title, name in _PEOPLE.items() if any(row[name] is not None for row in found)}
     lines = []
     for row in found:
-        who = [escape(row["label_name"])] if named else []
+        who = [escape(names[row["label"]])] if named else []
         lines.append([row["period_label"], *who, *(screens.money(row[name]) for name in (*_MODEL, *shown.values()))])
     own = ">target", ">won so far", ">missing", ">P10", ">median", ">P90"
     others = ">run rate", ">stage-weighted", ">commit", ">best case", *(f">{title}" for title in shown)

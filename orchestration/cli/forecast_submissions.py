@@ -19,6 +19,7 @@ from orchestration.lib.errors import UserError
 from orchestration.lib.marts_reader import open_marts, rows
 from orchestration.lib.pipeline_changes import period_label
 from orchestration.lib.training import author
+from orchestration.lib.wording import told_apart
 from orchestration.lib.workspace import Workspace
 
 #: Labels of which `accuracy` has a line.
@@ -183,27 +184,44 @@ def withdraw(workspace: Workspace, submission_id: str, note: str) -> None:
 @click.option("--by", type=click.Choice(["owner", "team"]), help="One line per owner or team.")
 @click.pass_obj
 def targets(workspace: Workspace, period: str | None, by: str | None) -> None:
-    """Show targets, what was won and what is missing: of a PERIOD, or of all that are not over."""
-    groups = {"owner": "owner_name", "team": "team"}
+    """Show targets, what was won and what is missing: of a PERIOD, or of all that are not over.
+
+    Coverage is what open deals promise for the period, at their whole amounts, over what is missing.
+    """
+    # By whom it is divided, and what they are called: two people may have one name.
+    groups = {"owner": ("owner_id", "owner_name"), "team": ("coalesce(team, '(none)')",) * 2}
     label = period_label(period) if period else None
     out = screens.console()
     with open_marts(workspace.require()) as con:
-        group = groups[by] if by else "''"
+        group, name = groups[by] if by else ("''", "''")
         found = rows(
             con,
             f"""
-            select
-                period_type, period_start, period_label, period_status, {group} as name,
-                sum(target_amount) as target, sum(won_amount) as won,
-                sum(case when target_amount is not null then gap_amount end) as gap,
-                count(distinct target_source) as sources, min(target_source) as source,
-                min(covered_month_count) as months,
-                string_agg(distinct nullif(concat_ws(': ', target_author, target_note), ''), '; ' order by
-                    nullif(concat_ws(': ', target_author, target_note), '')) as said
-            from targets
-            where case when ? is null then period_status <> 'over' and target_amount is not null else period_label = ? end
-            group by period_type, period_start, period_label, period_status, {group}
-            order by period_type, period_start, name
+            with aimed as (
+                select
+                    period_type, period_start, period_label, period_status, {group} as group_id, max({name}) as name,
+                    sum(target_amount) as target, sum(won_amount) as won,
+                    sum(case when target_amount is not null then gap_amount end) as gap,
+                    count(distinct target_source) as sources, min(target_source) as source,
+                    min(covered_month_count) as months,
+                    string_agg(distinct nullif(concat_ws(': ', target_author, target_note), ''), '; ' order by
+                        nullif(concat_ws(': ', target_author, target_note), '')) as said
+                from targets
+                where case when ? is null then period_status <> 'over' and target_amount is not null else period_label = ? end
+                group by period_type, period_start, period_label, period_status, {group}
+            ),
+            -- Months further off than the forecast goes have no row: of what is promised in them nothing is said.
+            promised as (
+                select periods.period_type, periods.period_start, {group} as group_id, sum(open_amount) as promised
+                from (select distinct period_type, period_start, period_end from targets) as periods
+                inner join pipeline_forecast as months
+                    on months.period_start >= periods.period_start and months.period_start < periods.period_end
+                where periods.period_end <= (select max(period_start) + interval 1 month from pipeline_forecast)
+                group by all
+            )
+            select aimed.*, promised.promised
+            from aimed left join promised using (period_type, period_start, group_id)
+            order by period_type, period_start, name, group_id
             """,
             [label, label],
         )
@@ -213,19 +231,24 @@ def targets(workspace: Workspace, period: str | None, by: str | None) -> None:
         out.print(f"There are no targets and nothing was won{where}. Targets land as crm__targets.")
         return
     named = [by] if by else []
+    names = told_apart({row["group_id"]: row["name"] for row in found})
     result = screens.table(
-        "Targets", "period", *named, "status", ">target", ">won", ">attained", ">missing", "set as", "by whom and why"
-    )
+        "Targets", "period", *named, "status", ">target", ">won", ">attained", ">missing", ">open", ">coverage", "set as",
+        "by whom and why",
+    )  # fmt: skip
     for row in found:
-        who = [escape(row["name"])] if by else []
+        who = [escape(names[row["group_id"]])] if by else []
         source = "" if row["source"] is None else row["source"] if row["sources"] == 1 else "several ways"
         whole = {"quarter": 3, "year": 12}.get(row["period_type"])
         if source.startswith("sum of ") and whole and (row["months"] or 0) < whole:
             source = f"sum of {row['months']} of {whole} months"
         attained = float(row["won"]) / float(row["target"]) if row["target"] else None
+        is_short = row["promised"] is not None and (row["gap"] or 0) > 0
+        coverage = f"{float(row['promised']) / float(row['gap']):.1f} x" if is_short else ""
         result.add_row(
             row["period_label"], *who, row["period_status"], screens.money(row["target"]), screens.money(row["won"]),
-            screens.percent(attained), screens.money(row["gap"]), source, escape(row["said"] or ""),
+            screens.percent(attained), screens.money(row["gap"]), screens.money(row["promised"]), coverage, source,
+            escape(row["said"] or ""),
         )  # fmt: skip
     out.print(result)
 
@@ -247,7 +270,7 @@ def accuracy(workspace: Workspace, by: str, period: str | None) -> None:
     with open_marts(workspace.require()) as con:
         found = said.closeness(con, by, label)
         each = said.closeness(con, by, label, by_label=True) if by != "all" else []
-        names = said.names_of(con, by)
+        names = told_apart(said.names_of(con, by))
     if not found:
         out.print(f"{f'Of {label} no forecast' if label else 'No period that was forecast'} is over yet.")
         return

@@ -40,7 +40,7 @@ from orchestration.lib.pipeline_changes import (
 )
 from orchestration.lib.pipeline_plots import draw_waterfalls, groups_drawn, waterfall_words
 from orchestration.lib.version_texts import NBSP, NONE
-from orchestration.lib.wording import counted
+from orchestration.lib.wording import counted, told_apart
 
 if TYPE_CHECKING:
     import duckdb
@@ -435,8 +435,10 @@ def _group_table(
     caption: str, head: str, found: Sequence[Row], whole: Row, *, with_team: bool = False, with_target: bool = True
 ) -> Table:
     rows = []
+    names = told_apart({row["label"]: row["name"] for row in found})
     for row in found[:MOST_LABELS]:
-        name = f"{row['name']}\n{row['team'] or ''}" if with_team else row["name"]
+        name = names[row["label"]]
+        name = f"{name}\n{row['team'] or ''}" if with_team else name
         rows.append([name, *_sum_cells(row, with_target)])
     if len(found) > MOST_LABELS:
         caption += f": the {MOST_LABELS} with the largest medians of {len(found)}"

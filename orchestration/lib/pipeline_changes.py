@@ -138,7 +138,8 @@ def waterfall(con: duckdb.DuckDBPyConnection, chosen: Chosen, *, by: str | None 
 
     Notes
     -----
-    Steps without any deal are left out. In a group, the deals of `owner_moved` and of another month are those that left it or arrived.
+    Steps without any deal are left out. Of owners with one name the id stands beside it. In a group, the deals of `owner_moved` and of
+    another month are those that left it or arrived.
     """
     group_by, called = GROUPS[by] if by else ("''", "''")
     condition, parameters = chosen.where()
@@ -157,8 +158,15 @@ def waterfall(con: duckdb.DuckDBPyConnection, chosen: Chosen, *, by: str | None 
             union all
             select group_id, group_name, 'end', sum(end_count), sum(end_amount) from chosen group by all
         )
-        select coalesce(group_name, '{NO_GROUP}') as "group", step, cast(deals as bigint) as deals, amount
-        from steps order by group_name nulls last, group_id
+        select
+            coalesce(group_name, '{NO_GROUP}')
+            || case
+                when min(group_id) over namesakes <> max(group_id) over namesakes then ' (' || cast(group_id as varchar) || ')' else ''
+            end as "group",
+            step, cast(deals as bigint) as deals, amount
+        from steps
+        window namesakes as (partition by group_name)
+        order by group_name nulls last, group_id
         """,
         parameters,
     )

@@ -150,7 +150,7 @@ class World:
         for mart in PUBLISHED:
             self.con.execute(f"create table published.marts.{mart} as from warehouse.marts.{mart}")
         for empty, columns in {
-            "pipeline_forecast": "owner_id varchar, owner_name varchar",
+            "pipeline_forecast": "owner_id varchar, owner_name varchar, team varchar, period_start date, open_amount decimal(18,2)",
             "scored_opportunities": "product varchar",
             "forecast_backtest": "horizon_days bigint, is_within_80 boolean, absolute_error_amount decimal(18,2), "
             "actual_amount decimal(18,2), origin_at timestamp, dimension varchar, method varchar",

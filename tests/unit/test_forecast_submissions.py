@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import duckdb
 import pytest
 from click.testing import CliRunner, Result
 
@@ -264,9 +265,66 @@ def test_accuracy__by_owner_has_a_line_per_owner_and_leaves_out_those_of_whom_th
     ]  # fmt: skip
     shown = CliRunner().invoke(main, ["--home", str(workspace.home), "forecast", "accuracy", "--by", "owner"]).output
     lines = [line.split() for line in shown.splitlines()]
-    assert lines.index(["Bo", "1,000", "0.100", "0.500", "0.100"]) < lines.index(
+    assert lines.index(["Bo", "(u2)", "1,000", "0.100", "0.500", "0.100"]) < lines.index(
         ["Ada", "100", "1.000", "0.200", "1.000"]
     )
+
+
+def test_targets__show_what_is_attained_and_how_often_open_deals_cover_what_is_missing(
+    world: World, tmp_path: Any
+) -> None:
+    workspace = Workspace(tmp_path / "company")
+    create_workspace(workspace)
+    # Ada has won 200 of 1,000, and 2,000 are open in July; Bo has met the target; nothing is open for the other Bo.
+    world.con.execute("update marts.targets set won_amount = 200, gap_amount = 800 where owner_id = 'u1'")
+    world.con.execute("update marts.targets set won_amount = 1200, gap_amount = -200 where owner_id = 'u2'")
+    world.build(NOW)
+    world.publish(workspace)
+    with duckdb.connect(str(workspace.published)) as con:
+        con.execute(
+            "insert into marts.pipeline_forecast values ('u1', 'Ada', 'north', '2026-07-01', 1500), ('u1', 'Ada', 'north', '2026-07-01', 500), "
+            "('u9', 'New', null, '2026-07-01', 40), ('u1', 'Ada', 'north', '2026-08-01', 7)"
+        )
+
+    def lines(*arguments: str) -> list[list[str]]:
+        shown = CliRunner().invoke(main, ["--home", str(workspace.home), "forecast", "targets", *arguments])
+        assert shown.exit_code == 0, shown.output
+        return [line.split() for line in shown.output.splitlines()]
+
+    assert [
+        "2026-07",
+        "running",
+        "3,000",
+        "1,400",
+        "47",
+        "%",
+        "1,600",
+        "2,040",
+        "1.3",
+        "x",
+        "set",
+        "cro;",
+        "cro:",
+        "plan",
+    ] in lines()
+    by_owner = lines("--by", "owner")
+    assert [line[1:3] for line in by_owner if "(u2)" in line or "(u3)" in line] == [["Bo", "(u2)"], ["Bo", "(u3)"]]
+    assert [
+        "2026-07",
+        "Ada",
+        "running",
+        "1,000",
+        "200",
+        "20",
+        "%",
+        "800",
+        "2,000",
+        "2.5",
+        "x",
+        "set",
+        "cro:",
+        "plan",
+    ] in by_owner
 
 
 def test_landing__refuses_an_amount_that_is_none(tmp_path: Any) -> None:

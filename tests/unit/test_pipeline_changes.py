@@ -351,6 +351,18 @@ def test_pipeline_changes__a_deal_whose_account_came_into_another_region_leaves_
     ]  # fmt: skip
 
 
+def test_waterfall__of_two_people_with_one_name_has_a_group_for_each(world: World) -> None:
+    world.con.execute("update staging.stg_crm__users set user_name = 'Ada' where user_id = 'bo'")
+    history = [open_deal("a", 0, owner_id="ada"), open_deal("b", 0, owner_id="bo"), open_deal("c", 0, owner_id="cy")]
+    world.of(history, [(at(5), at(15))])
+    found = waterfall(world.con, Chosen("0"), by="owner")
+    world.con.execute("update staging.stg_crm__users set user_name = 'Bo' where user_id = 'bo'")
+    assert [(row["group"], row["step"], row["amount"]) for row in found] == [
+        ("Ada (ada)", "start", 100), ("Ada (ada)", "end", 100), ("Ada (bo)", "start", 100), ("Ada (bo)", "end", 100),
+        ("Cy", "start", 100), ("Cy", "end", 100),
+    ]  # fmt: skip
+
+
 def test_pipeline_changes__a_deal_pushed_out_of_a_quarter_leaves_it(world: World) -> None:
     history = [open_deal("a", 0, 10), open_deal("a", 10, expected_close_date=date(2026, 4, 1), amount=Decimal("90.05"))]
     world.of(history, [(at(5), at(15))])
