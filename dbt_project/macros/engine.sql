@@ -44,6 +44,22 @@
     case when {{ column }} is not null then {{ row_key([column]) }} end
 {%- endmacro %}
 
+{#
+    A small number for a value, by which landed rows are searched (`searched` in a contract); some values share one. null for none; as the
+    loader writes it beside the values.
+#}
+{% macro search_number(column) -%}
+    {{ return(adapter.dispatch('search_number')(column)) }}
+{%- endmacro %}
+
+{% macro default__search_number(column) -%}
+    cast(shiftrightunsigned(xxhash64({{ column }}), 33) as int)
+{%- endmacro %}
+
+{% macro duckdb__search_number(column) -%}
+    cast(hash({{ column }}) >> 33 as integer)
+{%- endmacro %}
+
 {# Whole seconds from one moment to another, negative where the second one is earlier. #}
 {% macro seconds_between(first, last) -%}
     {{ dbt.datediff(first, last, 'second') }}

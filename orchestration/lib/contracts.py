@@ -37,9 +37,10 @@ IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def search_key(column: str) -> str:
-    """What the whole number for the values of a searched column is called in raw tables: null for none, as `id_key` in dbt makes it.
+    """What the number for the values of a searched column is called in raw tables: null for none, otherwise 31 bits (`search_number` in dbt).
 
-    Of years of events the column takes a quarter of the time to search that the text takes.
+    Years of events are searched by it in a quarter of the time that the text takes. Some values share a number: who searches finds more
+    rows than asked for, never fewer.
     """
     return f"_{column}_key"
 

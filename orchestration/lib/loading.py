@@ -209,7 +209,7 @@ def create_tables(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contract]
 
 
 def _raw_columns(contract: Contract) -> tuple[tuple[str, str], ...]:
-    keys = ((search_key(prop.name), "bigint") for prop in contract.properties if prop.is_searched)
+    keys = ((search_key(prop.name), "integer") for prop in contract.properties if prop.is_searched)
     return (*((prop.name, prop.sql_type) for prop in contract.properties), *keys, *OWN_COLUMNS)
 
 
@@ -678,7 +678,7 @@ class _FileLoad:
         for prop in self.contract.properties:
             if prop.is_searched:
                 column = sql_name(prop.name)
-                names += f", case when {column} is not null then (hash({column}) >> 1)::bigint end"
+                names += f", case when {column} is not null then (hash({column}) >> 33)::integer end"
         origin = f"{sql_text(self.landed.file)}, _row, {_timestamp(self.landed.arrived_at)}"
         con.execute(
             f"insert into {self.loader.raw} select {names}, _key_hash, _row_hash, {origin}, "

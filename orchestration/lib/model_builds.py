@@ -31,6 +31,8 @@ LARGE_ROWS = 100_000
 KEYS_OF_IDS = {"account_id": "account_key", "contact_id": "contact_key"}
 #: As the macro `id_key`; a test holds both equal.
 ID_KEY = "case when {0} is not null then cast(hash({0}) >> 1 as bigint) end"
+#: As the macro `search_number`; the loader writes it beside the values of searched columns.
+SEARCH_NUMBER = "cast(hash({0}) >> 33 as integer)"
 _COMPLETE_NAME = re.compile(r'"[^"]+"\."[^"]+"\."[^"]+"')
 GOOD, WARNED, FAILED, SKIPPED = "good", "warned", "failed", "skipped"
 
@@ -362,9 +364,9 @@ def _restrict(
 def _searched(con: duckdb.DuckDBPyConnection, relation: str, column: str, values: str) -> str:
     """The condition that a column of a table has one of these values, by the column's key where it has one."""
     columns = _columns(con, relation)
-    for key in (KEYS_OF_IDS.get(column), search_key(column)):
+    for key, number in ((KEYS_OF_IDS.get(column), ID_KEY), (search_key(column), SEARCH_NUMBER)):
         if key in columns:
-            return f'"{key}" in (select {ID_KEY.format("value")} from ({values}) as searched(value))'
+            return f'"{key}" in (select {number.format("value")} from ({values}) as searched(value))'
     return f'"{column}" in ({values})'
 
 

@@ -31,7 +31,7 @@ from orchestration.lib import ingest_reading
 from orchestration.lib.contracts import TableRule, load_contracts
 from orchestration.lib.landing import collect, landed_files, landing_file
 from orchestration.lib.loading import LoadResult, load, write_notices
-from orchestration.lib.model_builds import ID_KEY
+from orchestration.lib.model_builds import SEARCH_NUMBER
 from orchestration.lib.sources import Format, read_sources
 from orchestration.lib.validation import BrokenRule, RuleChecker
 from orchestration.lib.workspace import PROJECT_ROOT, SOURCE_CONTRACTS, Workspace
@@ -131,8 +131,9 @@ def test_load__has_a_number_for_each_value_of_a_searched_column(company):
     )
     company.land("b.csv", "event_id,occurred_at,event_type,visitor_id,email\n2,2024-04-01,download,v2,b@x.de\n", EVENTS)
     company.load()
+    number = f"case when {{0}} is not null then {SEARCH_NUMBER} end"
     assert company.rows(
-        f"select event_id, _visitor_id_key = {ID_KEY.format('visitor_id')}, _email_key is not distinct from {ID_KEY.format('email')}, "
+        f"select event_id, _visitor_id_key = {number.format('visitor_id')}, _email_key is not distinct from {number.format('email')}, "
         "_email_key is null, _contact_id_key is null from raw.web__events order by all"
     ) == [("1", True, True, False, True), ("2", True, True, False, True), ("2", True, True, True, True)]
 

@@ -24,13 +24,19 @@ agents as (
 message_rows as (
     {{ landed_rows(
         landed_emails,
-        ['_message_id_key in (select group_key from ' ~ looked_at ~ ' where message_id is not null)'],
+        ['_message_id_key in (select ' ~ search_number('message_id') ~ ' from ' ~ looked_at ~ ' where message_id is not null)'],
         columns=['message_id', 'contact_id', 'email', 'event_type', 'occurred_at']
     ) }}
 ),
 
-messages_looked_at as (
+message_events as (
     {{ events_as_of('message_rows', '_key_hash', 'occurred_at') }}
+),
+
+-- Some messages share a number: those that were not asked for keep what is known of them.
+messages_looked_at as (
+    select * from message_events
+    where message_id in (select message_id from {{ looked_at }} where message_id is not null)
 ),
 {%- endif %}
 

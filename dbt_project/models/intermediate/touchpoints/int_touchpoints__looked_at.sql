@@ -45,7 +45,7 @@ people as (
     select
         kind,
         spelling,
-        {{ id_key('spelling') }} as spelling_key
+        {{ search_number('spelling') }} as spelling_key
     from spellings
 ),
 
