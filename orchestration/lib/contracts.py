@@ -37,7 +37,7 @@ IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def search_key(column: str) -> str:
-    """What the number for the values of a searched column is called in raw tables: null for none, otherwise 31 bits (`search_number` in dbt).
+    """What the number for the values of a searched column is called in raw tables: null for none, else 31 bits (`search_number` in dbt).
 
     Years of events are searched by it in a quarter of the time that the text takes. Some values share a number: who searches finds more
     rows than asked for, never fewer.
