@@ -160,6 +160,34 @@ class RuleChecker:
                     known.append(found)
         return {column: " and ".join(found) for column, found in conditions.items() if found}
 
+    def surely_good(self, con: duckdb.DuckDBPyConnection, table: str) -> str | None:
+        """The condition in DuckDB's words under which a row surely keeps all rules; None where of some rule that cannot be said.
+
+        A row that does not meet it may be good all the same: Great Expectations says.
+        """
+        conditions = []
+        for rule in self.rules:
+            column = f"{table}.{sql_name(rule.columns[0])}" if rule.columns else ""
+            if rule.expectation_type == NOT_NULL and set(rule.kwargs) == {"column"}:
+                conditions.append(f"{column} is not null")
+                continue
+            found = _kept_condition(con, rule, table) or self._one_of(rule, column)
+            if found is None:
+                return None
+            conditions.append(f"({column} is null or {found})")
+        return " and ".join(conditions)
+
+    def _one_of(self, rule: Rule, column: str) -> str | None:
+        """The condition that a text is one of those that a rule names."""
+        if rule.expectation_type != "expect_column_values_to_be_in_set" or set(rule.kwargs) != {"column", "value_set"}:
+            return None
+        values = rule.kwargs["value_set"]
+        if self.contract.property_named(rule.columns[0]).sql_type != "varchar" or not all(
+            type(value) is str for value in values
+        ):
+            return None
+        return f"{column} in ({', '.join(map(sql_text, values))})"
+
     def require_rules_over_rows(self) -> None:
         """Refuse rules that are about something else than one row each.
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.lib.contracts import TableRule, load_contracts
+from orchestration.lib.contracts import Contract, Property, TableRule, load_contracts
 from orchestration.lib.validation import RuleChecker, RuleError, rules_of
 from orchestration.lib.workspace import PROJECT_ROOT, SOURCE_CONTRACTS
 
@@ -162,17 +163,17 @@ def test_check__a_rule_that_cannot_be_run_is_an_error_and_never_a_pass(expectati
     assert "crm__opportunities.odcs.yaml" in str(caught.value)
 
 
+def schema_of(contract: Contract) -> pa.Schema:
+    types = {"varchar": pa.string(), "bigint": pa.int64(), "boolean": pa.bool_(), "date": pa.date32()}
+    types["timestamp"] = pa.timestamp("us")
+    return pa.schema(
+        [(prop.name, types.get(prop.sql_type, pa.decimal128(18, prop.decimal_scale))) for prop in contract.properties]
+    )
+
+
 def test_rules_of__every_contract_gives_rules_that_run():
     for contract in CONTRACTS.values():
-        types = {"varchar": pa.string(), "bigint": pa.int64(), "boolean": pa.bool_(), "date": pa.date32()}
-        types["timestamp"] = pa.timestamp("us")
-        schema = pa.schema(
-            [
-                (prop.name, types.get(prop.sql_type, pa.decimal128(18, prop.decimal_scale)))
-                for prop in contract.properties
-            ]
-        )
-        empty_row = pa.Table.from_pylist([{}], schema=schema)
+        empty_row = pa.Table.from_pylist([{}], schema=schema_of(contract))
         checker = RuleChecker(contract)
         found = {item.rule.columns[0] for item in checker.check(empty_row) if item.rule.text == "required"}
         assert found == {prop.name for prop in contract.properties if prop.required}, contract.name
@@ -222,6 +223,57 @@ def test_surely_kept__is_about_columns_that_no_other_rule_reads() -> None:
     assert set(found["crm__opportunities"]) == {"amount"}
     assert found["survey__nps_answers"] == {}, "an answer must have a score"
     assert found["crm__contacts"]["birth_year"] == 't."birth_year" >= 1900 and t."birth_year" <= 2200'
+
+
+def values_to_try(prop: Property) -> list[Any]:
+    """A good value first, then none, the bounds and what is just beyond them, words that are listed, nearly listed and not."""
+    if prop.sql_type == "varchar":
+        listed = list(prop.valid_values or ())
+        near = (
+            [value.upper() for value in listed] + [f"{value} " for value in listed] + [f" {value}" for value in listed]
+        )
+        return [*(listed or ["a@b.de"]), None, *near, "", "zzz", "a@b", "a@\u00e9.de"]
+    if prop.sql_type == "timestamp":
+        return [JUNE, None]
+    if prop.sql_type in ("date", "boolean"):
+        return [JUNE.date() if prop.sql_type == "date" else True, None]
+    bounds = [bound for bound in (prop.minimum, prop.maximum) if bound is not None]
+    if prop.sql_type == "bigint":
+        return [*(bounds or [5]), None, *(bound + step for bound in bounds for step in (-1, 1))]
+    exact, cent = [Decimal(str(bound)) for bound in bounds], Decimal(1).scaleb(-prop.decimal_scale)
+    return [*(exact or [Decimal(0)]), None, *(bound + step for bound in exact for step in (-cent, cent))]
+
+
+def test_surely_good__lets_no_row_pass_that_breaks_a_rule_of_its_contract():
+    asked_of_none = set()
+    for name, contract in CONTRACTS.items():
+        tried = {prop.name: values_to_try(prop) for prop in contract.properties}
+        first = {column: values[0] for column, values in tried.items()}
+        rows = [first, *({**first, column: value} for column, values in tried.items() for value in values)]
+        given = pa.Table.from_pylist(rows, schema=schema_of(contract))
+        checker = RuleChecker(contract)
+        with duckdb.connect() as con:
+            con.register("given", given.append_column("position", pa.array(range(len(rows)))))
+            condition = checker.surely_good(con, "given")
+            if condition is None:
+                continue
+            found = con.execute(f"select position, {condition} from given").fetchall()
+        good = {position for position, is_good in found if is_good}
+        is_bad = {position for item in checker.check(given) for position in item.positions}
+        assert {is_good for _, is_good in found} <= {True, False}
+        assert good & is_bad == set(), name
+        # What is left is good, too, but for an address that is read in one way by Python alone.
+        assert {rows[position].get("email") for position in set(range(len(rows))) - good - is_bad} <= {"a@\u00e9.de"}, (
+            name
+        )
+        asked_of_none.add(name)
+    assert asked_of_none > {
+        "email__events",
+        "web__events",
+        "crm__contacts",
+        "crm__accounts",
+        "scoring__handoff_crossings",
+    }
 
 
 def test_check__without_rows_great_expectations_is_not_imported():
