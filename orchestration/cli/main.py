@@ -22,6 +22,7 @@ COMMANDS = {
     "fit": ("orchestration.cli.run", "Fit a new scorecard version, then refresh."),
     "weights": ("orchestration.cli.weights", "List, compare, tune, preview and activate scorecard versions."),
     "serve": ("orchestration.cli.run", "Run the web page and the schedules on this machine."),
+    "status": ("orchestration.cli.status", "Show whether everything runs: age, runs, blocked files, disk."),
     "report": ("orchestration.cli.show", "Show the top accounts, the matrix and the forecast."),
     "forecast": (
         "orchestration.cli.forecast",

@@ -218,12 +218,35 @@ def _plain(value: Any) -> Any:
 
 @click.command()
 @click.option("--bad", default=20, show_default=True, type=click.IntRange(0, 10_000), help="How many quarantined rows.")
+@click.option(
+    "--files",
+    "limit",
+    default=100,
+    show_default=True,
+    type=click.IntRange(0),
+    help="How many files that loaded as a whole, and how many others: the newest of each.",
+)
 @click.pass_obj
-def loads(workspace: Workspace, bad: int) -> None:
-    """Show what became of every file, and the rows in quarantine."""
+def loads(workspace: Workspace, bad: int, limit: int) -> None:
+    """Show what became of every file, and the rows in quarantine.
+
+    All files are in the mart load_report.
+    """
     out = screens.console()
     with open_marts(workspace.require()) as con:
-        files = rows(con, "select * from load_report order by source_table, arrived_at, file_name")
+        files = rows(
+            con,
+            "select * from load_report qualify row_number() over ("
+            "partition by status <> 'loaded' or rows_quarantined > 0 order by arrived_at desc nulls first, source_table, file_name) <= ? "
+            "order by source_table, arrived_at, file_name",
+            [limit],
+        )
+        totals = rows(
+            con,
+            "select source_table, count(*) as file_count, sum(rows_in)::bigint as rows_in, sum(rows_loaded)::bigint as rows_loaded, "
+            "sum(rows_already_there)::bigint as rows_already_there, sum(rows_quarantined)::bigint as rows_quarantined, "
+            "max(arrived_at) as arrived_at from load_report where arrived_at is not null group by all order by all",
+        )
         broken = rows(
             con,
             "select * from quarantined_rows order by source_table, file_name, row_no, rule limit ?",
@@ -239,6 +262,19 @@ def loads(workspace: Workspace, bad: int) -> None:
             f"{row['rows_already_there']:,}", f"{row['rows_quarantined']:,}", escape(row["message"] or ""),
         )  # fmt: skip
     out.print(result)
+    file_count = sum(row["file_count"] for row in totals)
+    shown = sum(row["arrived_at"] is not None for row in files)
+    if shown < file_count:
+        result = screens.table(
+            f"All {counted(file_count, 'file')}, of which {shown:,} are above", "table", ">files", ">rows in", ">loaded",
+            ">already there", ">quarantined", "newest (UTC)",
+        )  # fmt: skip
+        for row in totals:
+            result.add_row(
+                row["source_table"], f"{row['file_count']:,}", f"{row['rows_in']:,}", f"{row['rows_loaded']:,}",
+                f"{row['rows_already_there']:,}", f"{row['rows_quarantined']:,}", f"{row['arrived_at']:%Y-%m-%d %H:%M}",
+            )  # fmt: skip
+        out.print(result)
     if broken:
         result = screens.table(
             f"Quarantine: {len(broken):,} of {count:,} broken rules",

@@ -13,9 +13,10 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
-from orchestration.lib.run_records import close_dead_runs
+from orchestration.lib.run_records import causes_of, close_dead_runs, delete_old_runs
 from orchestration.lib.workspace import Workspace
 
 
@@ -98,7 +99,8 @@ def run_job(
         result = definitions.resolve_job_def(job_name).execute_in_process(
             instance=instance, run_config=run_config, raise_on_error=False
         )
-    errors = [_cause(event) for event in result.all_events if event.is_step_failure or event.is_failure]
+        # Who refreshes by a timetable of their own has no daemon that does it. A few at a time: there may be years of them.
+        delete_old_runs(instance, now=datetime.now(UTC), limit=20)
     blocked = []
     for event in result.all_events:
         if event.event_type_value == "ASSET_CHECK_EVALUATION":
@@ -111,7 +113,7 @@ def run_job(
         run_id=result.run_id,
         success=result.success,
         seconds=time.monotonic() - started,
-        errors=[error for error in dict.fromkeys(errors) if error],
+        errors=causes_of(result.all_events),
         blocked=blocked,
     )
 
@@ -135,19 +137,3 @@ def _progress_logger(started: float, quiet: bool) -> Any:
         return logger
 
     return dg.LoggerDefinition(progress_logger, description="One line of progress per step")
-
-
-def _cause(event: Any) -> str:
-    """The innermost message of a failed step: what a person can act on."""
-    data = event.event_specific_data
-    error = getattr(data, "error", None)
-    if error is None:
-        return ""
-    while error.cause is not None:
-        error = error.cause
-    failure = getattr(data, "user_failure_data", None)
-    if failure is not None and failure.description:
-        return str(failure.description)
-    # "package.module.Class: text": people need the text.
-    head, _, tail = error.message.partition(": ")
-    return (tail if "." in head or head.endswith("Error") else error.message).strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -230,3 +231,52 @@ def test_pipeline_changes__takes_an_owner_by_id_or_name_and_refuses_nobody(demo:
     refused = run(demo.workspace, "pipeline", "changes", "--from", "year-start", "--owner", "nobody")
     assert refused.exit_code == 1
     assert "no owner has the id or name 'nobody'" in refused.output
+
+
+def test_status__says_that_all_is_well_with_a_company_that_is_refreshed(demo: Company) -> None:
+    result = run(demo.workspace, "status")
+    assert result.exit_code == 0, result.output
+    assert re.search(
+        r"Snapshot \d+, published \d{4}-\d\d-\d\d \d\d:\d\d UTC, .* ago; as of 2026-\d\d-\d\d 00:00 UTC", result.output
+    )
+    assert re.search(r"scoring_forecast +\d{4}-\d\d-\d\d \d\d:\d\d +good +\d+", result.output)
+    assert re.search(r"landing +\d+ +\d+ [MK]iB", result.output)
+    assert "All is well" in result.output
+
+
+def test_status__names_what_failed_and_what_is_blocked_until_it_is_mended(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "company")
+    run(workspace, "init")
+    good = workspace.scorecard_file.read_text()
+    workspace.scorecard_file.write_text(good.replace("half_life_days: 30", "half_life_days: -3", 1))
+    assert run(workspace, "refresh", "--quiet").exit_code == 1
+    failed = run(workspace, "status")
+    assert failed.exit_code == 1
+    assert "Look at this: nothing has been published yet" in failed.output
+    assert re.search(
+        r"Look at this: the last run of scoring_refresh failed at .* UTC: scorecard\.yml:\d+: .*-3", failed.output
+    )
+
+    workspace.scorecard_file.write_text(good)
+    (workspace.inbox / "crm" / "users" / "users.csv").write_text("name\nAnn\n")
+    assert run(workspace, "refresh", "--quiet").exit_code == 3
+    blocked = run(workspace, "status", "--max-age", "60")
+    assert blocked.exit_code == 3
+    assert "Blocked: crm__users: users.csv: refused: " in blocked.output
+    assert "1 run failed in the last seven days" in blocked.output
+    assert "Look at this" not in blocked.output
+
+    (workspace.inbox / "crm" / "users" / "users2.csv").write_text("user_id,user_name\nu1,Ann\n")
+    assert run(workspace, "refresh", "--quiet").exit_code == 0
+    assert run(workspace, "status").exit_code == 0
+
+
+def test_loads__shows_the_newest_files_and_counts_all(demo: Company) -> None:
+    with open_marts(demo.workspace) as con:
+        count = rows(con, "select count(*) as n from load_report where arrived_at is not null")[0]["n"]
+    everything = run(demo.workspace, "loads", "--files", "10000", "--bad", "0").output
+    assert everything.count("crm__accounts") > 1
+    assert "newest (UTC)" not in everything
+    few = run(demo.workspace, "loads", "--files", "1", "--bad", "0").output
+    assert re.search(rf"All {count} files, of which \d+ are above", few)
+    assert few.count("crm__accounts") < everything.count("crm__accounts")
