@@ -240,7 +240,7 @@ def test_status__says_that_all_is_well_with_a_company_that_is_refreshed(demo: Co
         r"Snapshot \d+, published \d{4}-\d\d-\d\d \d\d:\d\d UTC, .* ago; as of 2026-\d\d-\d\d 00:00 UTC", result.output
     )
     assert re.search(r"scoring_forecast +\d{4}-\d\d-\d\d \d\d:\d\d +good +\d+", result.output)
-    assert re.search(r"landing +\d+ +\d+ [MK]iB", result.output)
+    assert re.search(r"landing +\d+ +[\d,]+ [MK]iB", result.output)
     assert "All is well" in result.output
 
 
@@ -254,11 +254,17 @@ def test_status__names_what_failed_and_what_is_blocked_until_it_is_mended(tmp_pa
     assert failed.exit_code == 1
     assert "Look at this: nothing has been published yet" in failed.output
     assert re.search(
-        r"Look at this: the last run of scoring_refresh failed at .* UTC: scorecard\.yml:\d+: .*-3", failed.output
+        r"Look at this: the last run of scoring_refresh failed at .* UTC: .*scorecard\.yml:\d+: .*-3", failed.output
     )
 
     workspace.scorecard_file.write_text(good)
-    (workspace.inbox / "crm" / "users" / "users.csv").write_text("name\nAnn\n")
+
+    def drop(name: str, text: str) -> None:
+        file = workspace.inbox / "crm" / "users" / name
+        file.write_text(text)
+        os.utime(file, (time.time() - 3600, time.time() - 3600))
+
+    drop("users.csv", "name\nAnn\n")
     assert run(workspace, "refresh", "--quiet").exit_code == 3
     blocked = run(workspace, "status", "--max-age", "60")
     assert blocked.exit_code == 3
@@ -266,7 +272,7 @@ def test_status__names_what_failed_and_what_is_blocked_until_it_is_mended(tmp_pa
     assert "1 run failed in the last seven days" in blocked.output
     assert "Look at this" not in blocked.output
 
-    (workspace.inbox / "crm" / "users" / "users2.csv").write_text("user_id,user_name\nu1,Ann\n")
+    drop("users2.csv", "user_id,user_name\nu1,Ann\n")
     assert run(workspace, "refresh", "--quiet").exit_code == 0
     assert run(workspace, "status").exit_code == 0
 
