@@ -579,6 +579,8 @@ class _FileLoad:
             f"select (select count(*) from combinations), (select count(*) from load.passed where {place})"
         ).fetchone()
         assert counted is not None
+        if not counted[0]:
+            return
         is_remembered = counted[0] <= MAX_PASSED and counted[1] <= 10 * MAX_PASSED
         chosen = "from combinations"
         if is_remembered:

@@ -1105,7 +1105,7 @@ def test_load__what_surely_keeps_the_rules_is_not_checked_and_a_bad_row_always_i
     good = [f"{number},2024-04-01T10:00:00Z,{kind},v{number}\n" for number, kind in enumerate(["page_view"] * 9)]
     company.land("a.csv", head + "".join(good) + "x,2024-04-01T10:00:00Z,download,v1\n", EVENTS)
     company.load()
-    assert checked == [0], "ordinary events are asked about nowhere"
+    assert checked == [], "ordinary events are asked about nowhere"
     more = [line.replace("page_view", "download").replace("2024", "2023", 1) for line in good]
     bad = ["b1,2024-04-02T10:00:00Z,teleport,v1\n", "b2,2024-04-02T10:00:00Z,download,\n"]
     for name in ("b.csv", "c.csv"):
