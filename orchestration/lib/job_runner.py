@@ -18,6 +18,7 @@ from typing import Any
 
 from orchestration.lib.run_records import causes_of, close_dead_runs, delete_old_runs
 from orchestration.lib.workspace import Workspace
+from orchestration.lib.workspace_setup import make_stores
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class JobOutcome:
 
 
 def prepare_process(workspace: Workspace) -> None:
-    """Point Dagster at the workspace's own store and switch every tool's telemetry off."""
+    """Point Dagster at the workspace's own store, made where it is missing, and switch every tool's telemetry off."""
+    if workspace.scorecard_file.is_file():
+        make_stores(workspace)
     os.environ["DAGSTER_HOME"] = str(workspace.dagster)
     os.environ["SCORING_HOME"] = str(workspace.home)
     for name, value in TELEMETRY_OFF.items():

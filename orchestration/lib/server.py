@@ -16,6 +16,7 @@ from types import FrameType
 
 from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.errors import UserError
+from orchestration.lib.warehouse import only_process
 from orchestration.lib.workspace import Workspace
 
 HOST = "127.0.0.1"
@@ -30,8 +31,15 @@ def serve_until_stopped(workspace: Workspace, port: int, *, say: Callable[[str],
     Raises
     ------
     UserError
-        The port is taken, or the definitions could not be loaded.
+        The port is taken, another server runs this workspace, or the definitions could not be loaded.
     """
+    busy = f"{workspace.home} is served already (process {{}}): two timetables would refresh it in turn"
+    # Child processes do not hold it: descriptors of Python's are not inherited.
+    with only_process(workspace.server_lock_file, busy):
+        return _serve(workspace, port, say)
+
+
+def _serve(workspace: Workspace, port: int, say: Callable[[str], None]) -> int:
     if not _is_free(port):
         raise UserError(f"port {port} is in use on {HOST}: choose another with --port")
     read_project(workspace)  # compiled now, so that the three processes find it

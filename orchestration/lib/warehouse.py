@@ -179,7 +179,7 @@ def _part_of_memory(con: duckdb.DuckDBPyConnection, share: float) -> str:
 def writer_lock(
     workspace: Workspace, *, wait_seconds: float = 0, on_wait: Callable[[str], None] = lambda message: None
 ) -> Iterator[None]:
-    """Hold the workspace's only right to write. The operating system frees it when the process ends, however it ends.
+    """Hold the workspace's only right to write.
 
     Raises
     ------
@@ -187,7 +187,27 @@ def writer_lock(
         Another process still writes after `wait_seconds`.
     """
     workspace.home.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(workspace.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
+    busy = f"another refresh or fit is writing to {workspace.home} (process {{}}); try again when it is done"
+    with only_process(workspace.lock_file, busy, wait_seconds=wait_seconds, on_wait=on_wait):
+        yield
+
+
+@contextmanager
+def only_process(
+    lock_file: Path, busy: str, *, wait_seconds: float = 0, on_wait: Callable[[str], None] = lambda message: None
+) -> Iterator[None]:
+    """Be the only process that holds a lock. The operating system frees it when the process ends, however it ends.
+
+    Parameters
+    ----------
+    busy : what is said where another one has it; {} stands for its number
+
+    Raises
+    ------
+    UserError
+        Another process still holds it after `wait_seconds`.
+    """
+    descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         deadline = time.monotonic() + wait_seconds
         said = False
@@ -198,9 +218,7 @@ def writer_lock(
             except BlockingIOError:
                 holder = os.pread(descriptor, 64, 0).decode(errors="replace").strip() or "unknown"
                 if time.monotonic() >= deadline:
-                    raise UserError(
-                        f"another refresh or fit is writing to {workspace.home} (process {holder}); try again when it is done"
-                    ) from None
+                    raise UserError(busy.replace("{}", holder)) from None
                 if not said:
                     on_wait(f"waiting for another writer (process {holder})")
                     said = True

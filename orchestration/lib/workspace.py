@@ -97,3 +97,7 @@ class Workspace:
     @property
     def lock_file(self) -> Path:
         return self.home / ".writer.lock"
+
+    @property
+    def server_lock_file(self) -> Path:
+        return self.home / ".server.lock"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -286,3 +287,19 @@ def test_loads__shows_the_newest_files_and_counts_all(demo: Company) -> None:
     few = run(demo.workspace, "loads", "--files", "1", "--bad", "0").output
     assert re.search(rf"All {count} files, of which \d+ are above", few)
     assert few.count("crm__accounts") < everything.count("crm__accounts")
+
+
+def test_refresh__a_copy_of_the_landing_zone_and_the_settings_is_a_back_up(demo: Company, tmp_path: Path) -> None:
+    restored = Workspace(tmp_path / "restored")
+    shutil.copytree(demo.workspace.landing, restored.landing)
+    for settings in (demo.workspace.scorecard_file, demo.workspace.sources_file):
+        shutil.copy(settings, restored.home)
+    result = run(restored, "refresh", "--quiet", "--as-of", demo.as_of)
+    assert result.exit_code == 0, result.output
+    with open_marts(demo.workspace) as con:
+        before = con.execute("select * from scored_accounts order by account_id").fetchall()
+        forecasts = con.execute("select * from forecast_snapshots order by all").fetchall()
+    with open_marts(restored) as con:
+        assert con.execute("select * from scored_accounts order by account_id").fetchall() == before
+        assert con.execute("select * from forecast_snapshots order by all").fetchall() == forecasts
+    assert len(forecasts) > 100
