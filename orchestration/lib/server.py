@@ -6,6 +6,7 @@ again every minute.
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import socket
 import subprocess
@@ -23,6 +24,8 @@ HOST = "127.0.0.1"
 #: Loading the definitions takes a few seconds, on a busy machine more.
 START_SECONDS = 180
 STOP_SECONDS = 30
+#: Of <sys/prctl.h>: which signal a process gets when its parent ends.
+PR_SET_PDEATHSIG = 1
 
 
 def serve_until_stopped(workspace: Workspace, port: int, *, say: Callable[[str], None]) -> int:
@@ -60,15 +63,21 @@ def _serve(workspace: Workspace, port: int, say: Callable[[str], None]) -> int:
     try:
         processes.append(
             subprocess.Popen(
-                [*python, "dagster", "api", "grpc", *module, "--host", HOST, "--port", str(code_port), *level]
+                [*python, "dagster", "api", "grpc", *module, "--host", HOST, "--port", str(code_port), *level],
+                preexec_fn=_end_with_parent,
             )
         )
         _wait_for(code_port, processes[0])
         seen = ["-w", str(locations)]
         processes.append(
-            subprocess.Popen([*python, "dagster_webserver", *seen, "--host", HOST, "--port", str(port), *level])
+            subprocess.Popen(
+                [*python, "dagster_webserver", *seen, "--host", HOST, "--port", str(port), *level],
+                preexec_fn=_end_with_parent,
+            )
         )
-        processes.append(subprocess.Popen([*python, "dagster._daemon", "run", *seen, *level]))
+        processes.append(
+            subprocess.Popen([*python, "dagster._daemon", "run", *seen, *level], preexec_fn=_end_with_parent)
+        )
         say(f"http://{HOST}:{port} (Ctrl-C stops it); a refresh starts every five minutes")
         while all(process.poll() is None for process in processes):
             time.sleep(0.5)
@@ -76,13 +85,25 @@ def _serve(workspace: Workspace, port: int, say: Callable[[str], None]) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
-        for process in reversed(processes):
+        for process in reversed(processes[1:]):
             process.terminate()
+        for process in processes[:1]:
+            process.kill()  # see `_end_with_parent`
         for process in processes:
             try:
                 process.wait(timeout=STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def _end_with_parent() -> None:
+    """In a child: end when the server is killed, however that happens, instead of going on beside the next one. On Linux.
+
+    At once: the server of definitions goes on where it is only asked to end. A run that is still at work holds the right to write, so
+    that no other begins before it ends.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

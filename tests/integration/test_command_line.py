@@ -18,7 +18,8 @@ from click.testing import CliRunner, Result
 
 from orchestration.cli.main import COMMANDS, main
 from orchestration.lib.marts_reader import open_marts, rows
-from orchestration.lib.workspace import Workspace
+from orchestration.lib.warehouse import only_process
+from orchestration.lib.workspace import PROJECT_ROOT, Workspace
 from tests.conftest import Company
 
 
@@ -303,3 +304,41 @@ def test_refresh__a_copy_of_the_landing_zone_and_the_settings_is_a_back_up(demo:
         assert con.execute("select * from scored_accounts order by account_id").fetchall() == before
         assert con.execute("select * from forecast_snapshots order by all").fetchall() == forecasts
     assert len(forecasts) > 100
+
+
+def test_serve__of_a_workspace_that_is_served_already_is_refused(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "company")
+    run(workspace, "init")
+    with only_process(workspace.server_lock_file, "busy"):
+        result = run(workspace, "serve", "--port", "45678")
+    assert result.exit_code == 1
+    assert f"{workspace.home} is served already (process {os.getpid()})" in result.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+def test_serve__a_child_ends_when_its_server_is_killed() -> None:
+    """As the three processes of the server are started, with a child that would sleep for a minute."""
+    program = (
+        "import subprocess, sys, time; from orchestration.lib.server import _end_with_parent; "
+        "child = subprocess.Popen(['sleep', '60'], preexec_fn=_end_with_parent); print(child.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        child = int(server.stdout.readline())
+        server.kill()
+        server.wait()
+    deadline = time.monotonic() + 20
+    while _is_alive(child) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _is_alive(child)
+
+
+def _is_alive(process: int) -> bool:
+    """A zombie, of whom only the exit status is left, is not."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
