@@ -31,7 +31,10 @@ def handoffs(workspace: Workspace, overdue: bool, top: int) -> None:
             "order by handed_over_at" + ("" if overdue else " desc") + ", total_points desc, account_id limit ?",
             [overdue, top],
         )
-    out.print(", ".join(f"{row['n']:,} {row['status']}" for row in counted) or "No account has been handed over yet.")
+    said = ", ".join(f"{row['n']:,} {row['status']}" for row in counted)
+    if overdue and said and not listed:
+        said = f"None is overdue; {said}"
+    out.print(said or "No account has been handed over yet.")
     if not listed:
         return
     result = screens.table(

@@ -17,8 +17,8 @@ REFRESH_JOB, FIT_JOB, FORECAST_JOB = "scoring_refresh", "scoring_fit", "scoring_
 EXIT_BLOCKED = 3
 
 
-def finish(outcome: JobOutcome) -> None:
-    """Say how a run ended; exit with 1 when nothing was published, with 3 when a file was refused."""
+def finish(outcome: JobOutcome, *, quiet: bool = False) -> None:
+    """Say how a run ended, or only what went wrong; exit with 1 when nothing was published, with 3 when a file was refused."""
     for error in outcome.errors:
         click.echo(f"Error: {error}", err=True)
     if not outcome.success:
@@ -29,7 +29,8 @@ def finish(outcome: JobOutcome) -> None:
         sys.exit(1)
     for reason in outcome.blocked:
         click.echo(f"Blocked: {reason}", err=True)
-    click.echo(f"Done in {outcome.seconds:.0f} s", err=True)
+    if not quiet:
+        click.echo(f"Done in {outcome.seconds:.0f} s", err=True)
     if outcome.blocked:
         sys.exit(EXIT_BLOCKED)
 
@@ -69,7 +70,7 @@ def refresh(workspace: Workspace, as_of: str, full: bool, quiet: bool) -> None:
 
     Exit status: 0 published; 1 failed, and the marts are as they were; 3 published, but a file was refused.
     """
-    finish(run_job(workspace.require(), REFRESH_JOB, config=_config(as_of, full), quiet=quiet))
+    finish(run_job(workspace.require(), REFRESH_JOB, config=_config(as_of, full), quiet=quiet), quiet=quiet)
 
 
 @click.command()
@@ -86,7 +87,7 @@ def fit(workspace: Workspace, as_of: str, activate: bool, note: str, quiet: bool
         **_config(as_of, False),
         "fitted_scorecard": {"mode": "activate" if activate else "draft", "note": note or "fit by hand"},
     }
-    finish(run_job(workspace.require(), FIT_JOB, config=config, quiet=quiet))
+    finish(run_job(workspace.require(), FIT_JOB, config=config, quiet=quiet), quiet=quiet)
 
 
 @click.command()

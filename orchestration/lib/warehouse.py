@@ -38,7 +38,8 @@ def open_warehouse(workspace: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
         _create(workspace.warehouse)
     if workspace.warehouse in _staying_open and _staying_open[workspace.warehouse] is None:
         first = _staying_open[workspace.warehouse] = _connect(workspace.warehouse)
-        first.execute("set max_vacuum_tasks = 0")
+        if workspace.warehouse.stat().st_size > LARGE_BYTES:
+            first.execute("set max_vacuum_tasks = 0")
     connection = _connect(workspace.warehouse)
     try:
         # The file may have been open already, as a step before has left it.
@@ -88,6 +89,9 @@ def _create(path: Path) -> None:
     os.replace(made, path)
 
 
+#: Of a warehouse in which gaps are not closed at every refresh.
+LARGE_BYTES = 2**30
+
 #: Warehouse -> what keeps it open between two `open_warehouse`, once the first has come.
 _staying_open: dict[Path, duckdb.DuckDBPyConnection | None] = {}
 
@@ -99,7 +103,9 @@ def warehouse_stays_open(workspace: Workspace) -> Iterator[None]:
     A refresh has ten steps. To read the catalogue of three hundred tables and to write the log into the file for each took 2 s.
 
     Rows that went away leave gaps. By default DuckDB writes every table with gaps together again whenever it writes the log into the
-    file, which was a seventh of the processor time of a tick at 10 million touchpoints. Here that waits until a table has many.
+    file, which was a seventh of the processor time of a tick at 10 million touchpoints. In a large file that waits until a table has
+    many, and is done once a day: each refresh adds its few rows as a piece of their own, and a year of them would be a hundred thousand
+    pieces. In a small one it is soon done, and the pieces of 22 refreshes made it and the marts twice as large.
     """
     # A run that could not open it ends before it has deleted or landed anything.
     _threads()
@@ -113,9 +119,17 @@ def warehouse_stays_open(workspace: Workspace) -> Iterator[None]:
         if (connection := _staying_open.pop(workspace.warehouse)) is not None:
             # Whatever has become of the file, a run does not fail for its gaps, and the file is closed.
             with suppress(duckdb.Error):
-                if has_large_gaps(connection):
+                if has_large_gaps(connection) or _was_built_anew(connection):
                     connection.execute("reset max_vacuum_tasks")
             connection.close()
+
+
+def _was_built_anew(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether this build did not follow the last one's rows: the first of a day, or a full one."""
+    try:
+        return con.execute("select is_known from increment.plan").fetchall() == [(False,)]
+    except duckdb.CatalogException:
+        return False
 
 
 def has_large_gaps(con: duckdb.DuckDBPyConnection) -> bool:
@@ -126,7 +140,7 @@ def has_large_gaps(con: duckdb.DuckDBPyConnection) -> bool:
 def tables_with_gaps(con: duckdb.DuckDBPyConnection, database: str) -> list[tuple[str, str]]:
     """Schema and name of the tables with half as many rows that went away as rows that are there.
 
-    Tables within one of DuckDB's pieces of 122,880 rows do not count: it closes their gaps whenever it writes them.
+    Tables of no more than 122,880 rows, one of DuckDB's pieces, do not count: their gaps are small, and closed once a day.
 
     Parameters
     ----------

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from orchestration.defs.event_store import OpenSqliteEventLog
+from orchestration.lib.run_records import KEEP_GOOD_RUNS, delete_old_runs
 from orchestration.lib.workspace import Workspace
 from orchestration.lib.workspace_setup import create_workspace
 
@@ -44,6 +46,29 @@ def test_workspace__uses_it_and_another_process_reads_what_was_written(workspace
     assert int(seen) == count
     with dg.DagsterInstance.get() as instance:
         assert len(instance.all_logs(run_id)) == count
+
+
+def test_delete_old_runs__leaves_nothing_of_a_run(workspace: Workspace) -> None:
+    @dg.asset(check_specs=[dg.AssetCheckSpec("good", asset="checked")])
+    def checked() -> object:
+        yield dg.Output(1)
+        yield dg.AssetCheckResult(passed=True)
+
+    with dg.DagsterInstance.get() as instance:
+        old = dg.materialize([checked], instance=instance).run_id
+        new = dg.materialize([checked], instance=instance).run_id
+        printed = workspace.dagster / "storage"
+        for run_id in (old, new):
+            (printed / run_id / "compute_logs").mkdir(parents=True, exist_ok=True)
+            (printed / run_id / "compute_logs" / "x.err").write_text("much")
+        assert delete_old_runs(instance, now=datetime.now(UTC) + KEEP_GOOD_RUNS + timedelta(minutes=1), limit=1) == 1
+        assert not (printed / old).exists()
+        assert (printed / new / "compute_logs" / "x.err").exists()
+        with instance.event_log_storage.index_connection() as connection:
+            for table in ("event_logs", "asset_check_executions"):
+                found = {run for (run,) in connection.exec_driver_sql(f"select run_id from {table}")}
+                assert new in found, table
+                assert old not in found, table
 
 
 def test_processes__write_at_once_and_nothing_is_lost(workspace: Workspace) -> None:

@@ -200,7 +200,10 @@ def test_warehouse__keeps_less_memory_where_a_build_follows_the_last_one(workspa
         assert limit() == pytest.approx(without_a_plan * share / 0.4, abs=0.11)
 
 
-def test_gaps__are_closed_when_there_are_many(workspace: Workspace) -> None:
+def test_gaps__of_a_large_file_are_closed_when_there_are_many(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestration.lib.warehouse.LARGE_BYTES", 0)
     workspace.home.mkdir()
     sizes = "select estimated_size from duckdb_tables() where table_name = 't'"
     with warehouse_stays_open(workspace), open_warehouse(workspace) as con:
@@ -261,3 +264,35 @@ def test_lock__gives_up_after_the_time_that_was_asked(workspace: Workspace) -> N
             assert 0.4 <= time.monotonic() - started < 5
         finally:
             other.kill()
+
+
+@pytest.mark.parametrize("is_large", [True, False])
+def test_pieces__of_many_refreshes_are_put_together_at_once_or_once_a_day(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, is_large: bool
+) -> None:
+    if is_large:
+        monkeypatch.setattr("orchestration.lib.warehouse.LARGE_BYTES", 0)
+
+    def refresh(rows: int, *, is_known: bool) -> int:
+        with warehouse_stays_open(workspace), open_warehouse(workspace) as con:
+            con.execute("create schema if not exists increment")
+            con.execute(
+                "create or replace table increment.plan as select ? as is_known, true as is_finished", [is_known]
+            )
+            con.execute("create table if not exists events (id bigint)")
+            con.execute(f"insert into events select range from range({rows})")
+        with open_warehouse(workspace) as con:
+            assert con.execute("select count(*) from events").fetchall() == [(expected,)]
+            return con.execute("select count(distinct row_group_id) from pragma_storage_info('events')").fetchall()[0][
+                0
+            ]
+
+    workspace.home.mkdir()
+    expected = 200_000
+    whole = refresh(200_000, is_known=False)
+    for _ in range(8):
+        expected += 10
+        pieces = refresh(10, is_known=True)
+    assert pieces >= whole + 8 if is_large else pieces <= whole + 1
+    expected += 10
+    assert refresh(10, is_known=False) <= whole + 1
