@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from orchestration.cli import screens
 from orchestration.cli.run import EXIT_BLOCKED
-from orchestration.lib.job_runner import prepare_process
+from orchestration.lib.job_runner import open_records, prepare_process
 from orchestration.lib.wording import counted
 from orchestration.lib.workspace import Workspace
 
@@ -32,12 +32,10 @@ def status(workspace: Workspace, max_age: int | None) -> None:
     Exit status: 0 all is well; 1 something is not, as said at the end; 3 a file is blocked, and all else is well.
     """
     prepare_process(workspace.require())
-    import dagster as dg
-
     from orchestration.lib.status import in_words, size, status_of
 
     out = screens.console()
-    with dg.DagsterInstance.get() as instance:
+    with open_records(workspace) as instance:
         found = status_of(workspace, instance, now=datetime.now(UTC))
     if found.published is not None:
         age = in_words(found.now - found.published.published_at)

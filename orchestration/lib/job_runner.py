@@ -11,14 +11,19 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from orchestration.lib.errors import UserError
 from orchestration.lib.run_records import causes_of, close_dead_runs, delete_old_runs
 from orchestration.lib.workspace import Workspace
 from orchestration.lib.workspace_setup import make_stores
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ def run_job(
         "ops": {name: {"config": dict(values)} for name, values in (config or {}).items()},
         "loggers": {"progress": {}},
     }
-    with dg.DagsterInstance.get() as instance:
+    with open_records(workspace) as instance:
         close_dead_runs(instance, workspace)
         result = definitions.resolve_job_def(job_name).execute_in_process(
             instance=instance, run_config=run_config, raise_on_error=False
@@ -119,6 +124,28 @@ def run_job(
         errors=causes_of(result.all_events),
         blocked=blocked,
     )
+
+
+@contextmanager
+def open_records(workspace: Workspace) -> Iterator[dg.DagsterInstance]:
+    """Dagster's records of runs.
+
+    Raises
+    ------
+    UserError
+        They can be neither read nor written.
+    """
+    import dagster as dg
+    from sqlalchemy.exc import OperationalError
+
+    try:
+        instance = dg.DagsterInstance.get()
+    except OperationalError as error:
+        raise UserError(
+            f"the records of runs in {workspace.dagster}: {error.orig}; is the disk full, or read-only?"
+        ) from None
+    with instance:
+        yield instance
 
 
 def _progress_logger(started: float, quiet: bool) -> Any:

@@ -315,6 +315,17 @@ def test_serve__of_a_workspace_that_is_served_already_is_refused(tmp_path: Path)
     assert f"{workspace.home} is served already (process {os.getpid()})" in result.output
 
 
+def test_refresh__says_so_where_the_records_of_runs_cannot_be_opened(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "company")
+    run(workspace, "init")
+    (workspace.dagster / "runs.db").mkdir()
+    (workspace.dagster / "history" / "runs.db").mkdir(parents=True)
+    for command in ("refresh", "status"):
+        result = run(workspace, command)
+        assert result.exit_code == 1
+        assert f"Error: the records of runs in {workspace.dagster}: unable to open database file" in result.output
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
 def test_serve__a_child_ends_when_its_server_is_killed() -> None:
     """As the three processes of the server are started, with a child that would sleep for a minute."""
