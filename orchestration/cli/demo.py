@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 
 import click
 
-from orchestration.cli.run import FORECAST_JOB, finish
+from orchestration.cli.run import finish
 from orchestration.cli.show import print_report
 from orchestration.lib.demo_company import (
     DEFAULT_ACCOUNTS,
@@ -21,6 +21,7 @@ from orchestration.lib.demo_company import generate as generate_company
 from orchestration.lib.errors import UserError
 from orchestration.lib.job_runner import run_job
 from orchestration.lib.landing import landing_file
+from orchestration.lib.run_records import FORECAST
 from orchestration.lib.warehouse import writer_lock
 from orchestration.lib.workspace import Workspace
 from orchestration.lib.workspace_setup import TEMPLATES, create_workspace
@@ -127,7 +128,7 @@ def demo(
     )
     summary = land_company(workspace, accounts=accounts, events=events, months=months, seed=seed, until=end)
     click.echo(f"Landed {sum(summary.row_counts.values()):,} records of {len(summary.row_counts)} tables", err=True)
-    outcome = run_job(workspace, FORECAST_JOB, config={"scoring_settings": {"as_of": end.isoformat()}})
+    outcome = run_job(workspace, FORECAST, config={"scoring_settings": {"as_of": end.isoformat()}})
     finish(outcome)
     click.echo()
     print_report(workspace, 10)

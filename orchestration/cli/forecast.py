@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from orchestration.cli import forecast_submissions, screens
-from orchestration.cli.run import FORECAST_JOB, as_of_option, finish
+from orchestration.cli.run import as_of_option, finish
 from orchestration.lib.errors import UserError
 from orchestration.lib.forecast_effects import CALLED, effects_in_sum, effects_of, reasons
 from orchestration.lib.forecast_marts import NO_FORECAST, NOT_TESTED
@@ -22,6 +22,7 @@ from orchestration.lib.marts_reader import open_marts, rows
 from orchestration.lib.moments import parse_moment
 from orchestration.lib.personal_records import utc_now
 from orchestration.lib.pipeline_changes import period_label
+from orchestration.lib.run_records import FORECAST
 from orchestration.lib.wording import counted, told_apart
 from orchestration.lib.workspace import Workspace
 
@@ -218,7 +219,7 @@ def make(workspace: Workspace, as_of: str) -> None:
     """Refresh with a new forecast in between. It is landed and never changes."""
     if as_of and parse_moment(as_of) > utc_now():
         raise UserError(f"a forecast is kept for good, and is not made as of a moment to come (value: {as_of!r})")
-    finish(run_job(workspace.require(), FORECAST_JOB, config={"scoring_settings": {"as_of": as_of}}))
+    finish(run_job(workspace.require(), FORECAST, config={"scoring_settings": {"as_of": as_of}}))
 
 
 @forecast.command()

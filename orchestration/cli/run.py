@@ -10,9 +10,9 @@ import click
 from orchestration.lib.errors import UserError
 from orchestration.lib.job_runner import JobOutcome, prepare_process, run_job
 from orchestration.lib.moments import parse_moment
+from orchestration.lib.run_records import FIT, REFRESH
 from orchestration.lib.workspace import Workspace
 
-REFRESH_JOB, FIT_JOB, FORECAST_JOB = "scoring_refresh", "scoring_fit", "scoring_forecast"
 #: The marts are new, but a file broke its contract and its table kept its last good rows, or a rule or segment was refused.
 EXIT_BLOCKED = 3
 
@@ -70,7 +70,7 @@ def refresh(workspace: Workspace, as_of: str, full: bool, quiet: bool) -> None:
 
     Exit status: 0 published; 1 failed, and the marts are as they were; 3 published, but a file was refused.
     """
-    finish(run_job(workspace.require(), REFRESH_JOB, config=_config(as_of, full), quiet=quiet), quiet=quiet)
+    finish(run_job(workspace.require(), REFRESH, config=_config(as_of, full), quiet=quiet), quiet=quiet)
 
 
 @click.command()
@@ -87,7 +87,7 @@ def fit(workspace: Workspace, as_of: str, activate: bool, note: str, quiet: bool
         **_config(as_of, False),
         "fitted_scorecard": {"mode": "activate" if activate else "draft", "note": note or "fit by hand"},
     }
-    finish(run_job(workspace.require(), FIT_JOB, config=config, quiet=quiet), quiet=quiet)
+    finish(run_job(workspace.require(), FIT, config=config, quiet=quiet), quiet=quiet)
 
 
 @click.command()

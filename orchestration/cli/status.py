@@ -14,9 +14,6 @@ from orchestration.lib.job_runner import open_records, prepare_process
 from orchestration.lib.wording import counted
 from orchestration.lib.workspace import Workspace
 
-#: Failed runs that are shown one by one.
-SHOWN = 5
-
 
 @click.command()
 @click.option(
@@ -49,12 +46,12 @@ def status(workspace: Workspace, max_age: int | None) -> None:
         result.add_row(run.job, f"{run.began_at:%Y-%m-%d %H:%M}", run.status, took)
     out.print(result)
     if found.failed:
-        count = counted(len(found.failed), "run")
+        count = counted(found.failed_count, "run")
         result = screens.table(f"{count} failed in the last seven days", "job", "began (UTC)", "why")
-        for run in found.failed[:SHOWN]:
+        for run in found.failed:
             result.add_row(run.job, f"{run.began_at:%Y-%m-%d %H:%M}", escape(run.cause or "no reason is known"))
-        if len(found.failed) > SHOWN:
-            result.add_row("...", "", f"{len(found.failed) - SHOWN:,} more")
+        if found.failed_count > len(found.failed):
+            result.add_row("...", "", f"{found.failed_count - len(found.failed):,} more")
         out.print(result)
     result = screens.table(f"On the disk; {size(found.free_bytes)} are free", "part", ">files", ">size")
     for part in found.usage:

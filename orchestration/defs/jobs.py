@@ -5,15 +5,18 @@ from typing import Any
 
 import dagster as dg
 
-from orchestration.lib.run_records import WRITER_TAG, close_dead_runs, delete_old_runs, unfinished_run
+from orchestration.lib.run_records import (
+    FIT,
+    FORECAST,
+    HOUSEKEEPING,
+    REFRESH,
+    WRITER_TAG,
+    close_dead_runs,
+    delete_old_runs,
+    unfinished_run,
+)
 from orchestration.lib.warehouse import is_writer_active
 from orchestration.lib.workspace import Workspace
-
-#: Everything from files to published marts; only the fit and the forecast are left out.
-REFRESH = "scoring_refresh"
-FIT = "scoring_fit"
-FORECAST = "scoring_forecast"
-HOUSEKEEPING = "scoring_housekeeping"
 
 #: A run that takes longer hangs: the daemon ends it.
 MAX_SECONDS = {"dagster/max_runtime": "3600"}

@@ -32,6 +32,8 @@ LOGICAL_TYPES = {
 OPTIONS = {"minimum", "maximum", "pattern"}
 #: The custom property of a column by whose values years of rows are searched.
 SEARCHED = "searched"
+#: The number for a value of such a column; {} stands for the value. As the macro `search_number`; a test holds both equal.
+SEARCH_NUMBER = "cast(hash({0}) >> 33 as integer)"
 DECIMAL = re.compile(r"decimal\((\d{1,2}),\s?(\d{1,2})\)")
 IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 

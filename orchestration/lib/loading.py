@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from orchestration.lib.contracts import Contract, search_key
+from orchestration.lib.contracts import SEARCH_NUMBER, Contract, search_key
 from orchestration.lib.ingest_casting import CastPlan, plan_casts, sql_name, sql_text
 from orchestration.lib.ingest_reading import OpenedFile, UnreadableFileError, open_file
 from orchestration.lib.landing import LandedFile, Notice, landed_files
@@ -38,6 +38,11 @@ if TYPE_CHECKING:
 LOADER_VERSION = 2
 #: Of such a file nothing could be loaded.
 FAILED = ["refused", "unreadable"]
+#: Whether a good file of the same table has come after a `failed` one; {} stands for the table with the files.
+IS_MENDED = (
+    "exists (select 1 from {} as later where later.source_table = failed.source_table "
+    "and later.status = 'loaded' and later.arrived_at > failed.arrived_at)"
+)
 # So many combinations of values that kept a table's rules are remembered; a table of unique amounts has too many.
 MAX_PASSED = 1_000
 # Below this many bad rows a share says little, so a small file is refused only when all of its rows are bad.
@@ -296,9 +301,7 @@ def _failures(
     Of files that came together, one that loads mends none of the others: which of them is the later is a matter of their names.
     """
     rows = con.execute(
-        "select source_table, original_name, status, message, file, exists (select 1 from load.files as later "
-        "where later.source_table = failed.source_table and later.status = 'loaded' "
-        "and later.arrived_at > failed.arrived_at) as is_mended "
+        f"select source_table, original_name, status, message, file, {IS_MENDED.format('load.files')} as is_mended "
         "from load.files as failed where status in (select unnest(?)) order by source_table, arrived_at",
         [FAILED],
     ).fetchall()
@@ -685,7 +688,7 @@ class _FileLoad:
         for prop in self.contract.properties:
             if prop.is_searched:
                 column = sql_name(prop.name)
-                names += f", case when {column} is not null then (hash({column}) >> 33)::integer end"
+                names += f", case when {column} is not null then {SEARCH_NUMBER.format(column)} end"
         origin = f"{sql_text(self.landed.file)}, _row, {_timestamp(self.landed.arrived_at)}"
         con.execute(
             f"insert into {self.loader.raw} select {names}, _key_hash, _row_hash, {origin}, "

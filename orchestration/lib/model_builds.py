@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import duckdb
 
 from orchestration.lib.compiled_project import CompiledModel, CompiledProject, CompiledTest, Following, Kept
-from orchestration.lib.contracts import search_key
+from orchestration.lib.contracts import SEARCH_NUMBER, search_key
 from orchestration.lib.differences import ANEW, ROWS, SAME, Differences, State, rows_of_either
 from orchestration.lib.publishing import MartChange
 from orchestration.lib.warehouse import drop_relation, quoted, transaction
@@ -31,8 +31,6 @@ LARGE_ROWS = 100_000
 KEYS_OF_IDS = {"account_id": "account_key", "contact_id": "contact_key"}
 #: As the macro `id_key`; a test holds both equal.
 ID_KEY = "case when {0} is not null then cast(hash({0}) >> 1 as bigint) end"
-#: As the macro `search_number`; the loader writes it beside the values of searched columns.
-SEARCH_NUMBER = "cast(hash({0}) >> 33 as integer)"
 _COMPLETE_NAME = re.compile(r'"[^"]+"\."[^"]+"\."[^"]+"')
 GOOD, WARNED, FAILED, SKIPPED = "good", "warned", "failed", "skipped"
 

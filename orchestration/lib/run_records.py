@@ -16,6 +16,9 @@ from orchestration.lib.workspace import Workspace
 if TYPE_CHECKING:
     import dagster as dg
 
+#: The jobs: everything from files to published marts; the same with a fit, or with a forecast, in between; the clean-up.
+REFRESH, FIT, FORECAST, HOUSEKEEPING = "scoring_refresh", "scoring_fit", "scoring_forecast", "scoring_housekeeping"
+JOBS = (REFRESH, FIT, FORECAST, HOUSEKEEPING)
 #: Carried by every run that writes to the warehouse.
 WRITER_TAG = {"scoring/writer": "warehouse"}
 #: A run that has begun takes the right to write within seconds; one that has not, after this time, is dead.
@@ -53,17 +56,26 @@ def newest_run(instance: dg.DagsterInstance, job: str) -> RunSummary | None:
     return _summary(instance, found[0]) if found else None
 
 
-def failed_runs(instance: dg.DagsterInstance, *, since: datetime) -> list[RunSummary]:
-    """Runs that failed, newest first.
+def failed_runs(instance: dg.DagsterInstance, *, since: datetime, limit: int) -> list[RunSummary]:
+    """The newest runs that failed, newest first.
 
     Parameters
     ----------
     since : aware
+    limit : how many; why each failed is looked up in its events
     """
+    return [_summary(instance, record) for record in instance.get_run_records(_failed(since), limit=limit)]
+
+
+def failed_run_count(instance: dg.DagsterInstance, *, since: datetime) -> int:
+    """How many runs failed since an aware moment."""
+    return instance.get_runs_count(_failed(since))
+
+
+def _failed(since: datetime) -> dg.RunsFilter:
     import dagster as dg
 
-    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=since)
-    return [_summary(instance, record) for record in instance.get_run_records(failed)]
+    return dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=since)
 
 
 def _summary(instance: dg.DagsterInstance, record: dg.RunRecord) -> RunSummary:
@@ -80,10 +92,10 @@ def _summary(instance: dg.DagsterInstance, record: dg.RunRecord) -> RunSummary:
     cause = ""
     if run.status == dg.DagsterRunStatus.FAILURE:
         kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
-        events = [entry.dagster_event for entry in instance.all_logs(run.run_id, of_type=kinds)]
+        entries = instance.all_logs(run.run_id, of_type=kinds)
+        events = [entry.dagster_event for entry in entries if entry.dagster_event is not None]
         # Of a run whose process died there is only the word of who found it.
-        causes = [cause_of(event) for event in events if event] or [""]
-        cause = next(filter(None, causes), "") or next((event.message or "" for event in events if event), "")
+        cause = next(iter(causes_of(events) or (event.message or "" for event in events)), "")
     start = record.start_time
     began_at = datetime.fromtimestamp(start, UTC) if start else record.create_timestamp
     return RunSummary(

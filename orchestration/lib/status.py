@@ -13,19 +13,21 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestration.lib.loading import FAILED
+from orchestration.lib.loading import FAILED, IS_MENDED
 from orchestration.lib.marts_reader import open_marts, rows
 from orchestration.lib.publishing import published_versions
-from orchestration.lib.run_records import RunSummary, failed_runs, newest_run
+from orchestration.lib.run_records import JOBS, RunSummary, failed_run_count, failed_runs, newest_run
 from orchestration.lib.wording import counted
 from orchestration.lib.workspace import Workspace
 
 if TYPE_CHECKING:
     import dagster as dg
 
-JOBS = ("scoring_refresh", "scoring_fit", "scoring_forecast", "scoring_housekeeping")
-#: Failed runs are told of for so long.
+#: Failed runs are told of for so long, and of so many of them why.
 FAILED_SINCE = timedelta(days=7)
+FAILED_TOLD = 5
+#: What a refresh needs beside a snapshot: the log of what it writes, and what does not fit into memory.
+WORK_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,16 @@ class Status:
     Attributes
     ----------
     runs : the newest of each job that has run
-    failed : of the last seven days, newest first
+    failed, failed_count : of the last seven days the newest ones, and how many there are
     blocked : files that were refused or unreadable and that no good file of the same table has followed
-    needed_bytes : what a full build writes before it deletes: a warehouse and a snapshot
+    needed_bytes : what a refresh writes before it deletes anything: a snapshot, and `WORK_BYTES`
     """
 
     now: datetime
     published: Published | None
     runs: tuple[RunSummary, ...]
     failed: tuple[RunSummary, ...]
+    failed_count: int
     blocked: tuple[str, ...]
     usage: tuple[Usage, ...]
     free_bytes: int
@@ -87,7 +90,7 @@ class Status:
         ]
         if self.free_bytes < self.needed_bytes:
             found.append(
-                f"{size(self.free_bytes)} are free on the disk, and a full build writes {size(self.needed_bytes)} before it deletes"
+                f"{size(self.free_bytes)} are free on the disk, and a refresh may write {size(self.needed_bytes)} before it deletes"
             )
         return found
 
@@ -106,8 +109,7 @@ def status_of(workspace: Workspace, instance: dg.DagsterInstance, *, now: dateti
             blocked = rows(
                 con,
                 "select source_table, file_name, status, message from load_report as failed where status in (select unnest(?)) "
-                "and not exists (select 1 from load_report as later where later.source_table = failed.source_table "
-                "and later.status = 'loaded' and later.arrived_at > failed.arrived_at) order by source_table, arrived_at",
+                f"and not {IS_MENDED.format('load_report')} order by source_table, arrived_at",
                 [FAILED],
             )
     usage = usage_of(workspace)
@@ -117,14 +119,14 @@ def status_of(workspace: Workspace, instance: dg.DagsterInstance, *, now: dateti
         now=now.astimezone(UTC).replace(tzinfo=None),
         published=published,
         runs=tuple(run for run in (newest_run(instance, job) for job in JOBS) if run is not None),
-        failed=tuple(failed_runs(instance, since=now - FAILED_SINCE)),
+        failed=tuple(failed_runs(instance, since=now - FAILED_SINCE, limit=FAILED_TOLD)),
+        failed_count=failed_run_count(instance, since=now - FAILED_SINCE),
         blocked=tuple(
             f"{row['source_table']}: {row['file_name']}: {row['status']}: {row['message']}" for row in blocked
         ),
         usage=tuple(usage),
         free_bytes=shutil.disk_usage(workspace.home).free,
-        needed_bytes=next(part.size_bytes for part in usage if part.part == "warehouse")
-        + (marts // len(snapshots) if snapshots else 0),
+        needed_bytes=WORK_BYTES + (marts // len(snapshots) if snapshots else 0),
     )
 
 

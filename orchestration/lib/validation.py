@@ -150,7 +150,7 @@ class RuleChecker:
         """
         conditions: dict[str, list[str] | None] = {}
         for rule in self.rules:
-            found = _kept_condition(con, rule, table)
+            found = _kept_condition(con, self.contract, rule, table)
             read = set(rule.columns) | set(re.findall(r"\w+", str(rule.kwargs.get("row_condition") or "")))
             for column in read & set(self.contract.column_names):
                 known = conditions.setdefault(column, [])
@@ -171,22 +171,11 @@ class RuleChecker:
             if rule.expectation_type == NOT_NULL and set(rule.kwargs) == {"column"}:
                 conditions.append(f"{column} is not null")
                 continue
-            found = _kept_condition(con, rule, table) or self._one_of(rule, column)
+            found = _kept_condition(con, self.contract, rule, table)
             if found is None:
                 return None
             conditions.append(f"({column} is null or {found})")
         return " and ".join(conditions)
-
-    def _one_of(self, rule: Rule, column: str) -> str | None:
-        """The condition that a text is one of those that a rule names."""
-        if rule.expectation_type != "expect_column_values_to_be_in_set" or set(rule.kwargs) != {"column", "value_set"}:
-            return None
-        values = rule.kwargs["value_set"]
-        if self.contract.property_named(rule.columns[0]).sql_type != "varchar" or not all(
-            type(value) is str for value in values
-        ):
-            return None
-        return f"{column} in ({', '.join(map(sql_text, values))})"
 
     def require_rules_over_rows(self) -> None:
         """Refuse rules that are about something else than one row each.
@@ -271,7 +260,7 @@ class RuleChecker:
         return sorted(found, key=lambda item: item[0])
 
 
-def _kept_condition(con: duckdb.DuckDBPyConnection, rule: Rule, table: str) -> str | None:
+def _kept_condition(con: duckdb.DuckDBPyConnection, contract: Contract, rule: Rule, table: str) -> str | None:
     """The condition under which a value surely keeps a rule of its own column; None = it cannot be said."""
     import duckdb
 
@@ -283,6 +272,12 @@ def _kept_condition(con: duckdb.DuckDBPyConnection, rule: Rule, table: str) -> s
             return " and ".join(
                 f"{column} {sign} {bound}" for sign, bound in ((">=", low), ("<=", high)) if bound is not None
             )
+    if rule.expectation_type == "expect_column_values_to_be_in_set" and set(kwargs) == {"value_set"}:
+        values = kwargs["value_set"]
+        if contract.property_named(rule.columns[0]).sql_type == "varchar" and all(
+            type(value) is str for value in values
+        ):
+            return f"{column} in ({', '.join(map(sql_text, values))})"
     if rule.expectation_type == "expect_column_values_to_match_regex" and set(kwargs) == {"regex"}:
         pattern = str(kwargs["regex"])
         if pattern.isascii() and not any(text in pattern for text in _READ_OTHERWISE):

@@ -14,6 +14,7 @@ import pytest
 from ml.forecast.account_series import TREND_DAYS, AccountSeries
 from ml.forecast.history import DealHistory, day
 from orchestration.lib.account_series import KnownOfAccounts, read_account_series
+from orchestration.lib.contracts import SEARCH_NUMBER
 from orchestration.lib.dbt_runner import read_project
 from orchestration.lib.model_builds import ID_KEY
 from orchestration.lib.score_records import TABLES as RECORDED
@@ -76,6 +77,11 @@ def touch(
 
 def test_id_key__in_python_is_the_macro(engagement_sql: str) -> None:
     assert f"{ID_KEY.format('account_id')} as account_key" in engagement_sql
+
+
+def test_search_number__in_python_is_the_macro(workspace: Workspace) -> None:
+    (model,) = read_project(workspace).select("int_bots")
+    assert f"_message_id_key in (select {SEARCH_NUMBER.format('message_id')} from" in model.increment_sql
 
 
 def series(found: KnownOfAccounts) -> AccountSeries:

@@ -28,10 +28,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestration.lib import ingest_reading
-from orchestration.lib.contracts import TableRule, load_contracts
+from orchestration.lib.contracts import SEARCH_NUMBER, TableRule, load_contracts
 from orchestration.lib.landing import collect, landed_files, landing_file
 from orchestration.lib.loading import LoadResult, load, write_notices
-from orchestration.lib.model_builds import SEARCH_NUMBER
 from orchestration.lib.sources import Format, read_sources
 from orchestration.lib.validation import BrokenRule, RuleChecker
 from orchestration.lib.workspace import PROJECT_ROOT, SOURCE_CONTRACTS, Workspace

@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from orchestration.lib.run_records import delete_old_runs, failed_runs, newest_run
+from orchestration.lib.run_records import delete_old_runs, failed_run_count, failed_runs, newest_run
 from orchestration.lib.status import Published, Status, usage_of
 from orchestration.lib.workspace import Workspace
 
@@ -60,8 +60,10 @@ def test_newest_run__says_how_it_ended_and_why(instance: dg.DagsterInstance) -> 
         "line 7 of settings.yml is no number",
     )
     assert abs(datetime.now(UTC).replace(tzinfo=None) - good.began_at) < timedelta(minutes=1)
-    assert [run.job for run in failed_runs(instance, since=datetime.now(UTC) - timedelta(hours=1))] == ["bad_job"]
-    assert failed_runs(instance, since=datetime.now(UTC) + timedelta(hours=1)) == []
+    earlier, later = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1)
+    assert [run.job for run in failed_runs(instance, since=earlier, limit=5)] == ["bad_job"]
+    assert failed_runs(instance, since=later, limit=5) == []
+    assert (failed_run_count(instance, since=earlier), failed_run_count(instance, since=later)) == (1, 0)
 
 
 def test_delete_old_runs__keeps_failed_ones_longer_and_deletes_a_few_at_a_time(instance: dg.DagsterInstance) -> None:
@@ -87,6 +89,7 @@ def test_worries__are_about_age_failures_and_room() -> None:
         published=Published(7, NOW - timedelta(minutes=20), NOW - timedelta(minutes=21)),
         runs=(),
         failed=(),
+        failed_count=0,
         blocked=(),
         usage=(),
         free_bytes=3 * 2**30,
@@ -96,7 +99,7 @@ def test_worries__are_about_age_failures_and_room() -> None:
     assert well.worries(timedelta(minutes=15)) == ["the marts were published 20 minutes ago, more than 15 minutes"]
     assert replace(well, published=None).worries() == ["nothing has been published yet"]
     (full,) = replace(well, free_bytes=2**30).worries()
-    assert full == "1.0 GiB are free on the disk, and a full build writes 2.0 GiB before it deletes"
+    assert full == "1.0 GiB are free on the disk, and a refresh may write 2.0 GiB before it deletes"
 
 
 def test_usage_of__counts_each_file_once_and_follows_no_link(tmp_path: Path) -> None:
