@@ -44,7 +44,7 @@ def status(workspace: Workspace, max_age: int | None) -> None:
     for run in found.runs:
         took = "" if run.seconds is None else f"{run.seconds:,.0f}"
         result.add_row(run.job, f"{run.began_at:%Y-%m-%d %H:%M}", run.status, took)
-    out.print(result)
+    out.print(result if found.runs else "No job has run yet.")
     if found.failed:
         count = counted(found.failed_count, "run")
         result = screens.table(f"{count} failed in the last seven days", "job", "began (UTC)", "why")
