@@ -39,6 +39,7 @@ def status(workspace: Workspace, max_age: int | None) -> None:
         out.print(
             f"Snapshot {found.published.version:,}, published {found.published.published_at:%Y-%m-%d %H:%M} UTC, {age} ago; "
             f"as of {found.published.as_of_at:%Y-%m-%d %H:%M} UTC"
+            + (", a moment to come" if found.published.as_of_at > found.now else "")
         )
     result = screens.table("Newest run of each job", "job", "began (UTC)", "how", ">took, s")
     for run in found.runs:
@@ -57,6 +58,11 @@ def status(workspace: Workspace, max_age: int | None) -> None:
     for part in found.usage:
         result.add_row(part.part, f"{part.file_count:,}", size(part.size_bytes))
     out.print(result)
+    for reason in found.passed_over:
+        click.echo(
+            f"Nothing was loaded of this file, and none of its name has come since (told for seven days): {reason}",
+            err=True,
+        )
     worries = found.worries(None if max_age is None else timedelta(minutes=max_age))
     for worry in worries:
         click.echo(f"Look at this: {worry}", err=True)

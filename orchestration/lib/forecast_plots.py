@@ -179,6 +179,8 @@ def draw_fan(figure: Figure | SubFigure, months: Sequence[Row], colours: Colours
         axis.annotate(
             amount_text(row["p50"]), (x + 0.27, float(row["p50"] or 0)), xytext=(3, 0), textcoords="offset points", va="center",
             color=colours["ink"], fontsize=8.5,
+            # A target near the median would strike the figure out.
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": colours["paper"], "edgecolor": "none"},
         )  # fmt: skip
     axis.set_xticks(at, [row["period_label"] for row in months])
     axis.set_xlim(-0.6, len(months) - 0.25)

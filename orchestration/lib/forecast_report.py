@@ -232,7 +232,7 @@ def _against_target(chosen: Row, currency: str) -> str:
         (
             words
             for name, words in (
-                ("p02_5", "it is passed even at the lower end of the 95 % interval"),
+                ("p02_5", "it is reached even at the lower end of the 95 % interval"),
                 ("p10", "it is likely to be passed: it lies below the 80 % interval"),
                 ("p50", "it lies in the lower half of the 80 % interval"),
                 ("p90", "it lies in the upper half of the 80 % interval: more likely missed than not"),

@@ -124,20 +124,25 @@ def publish(
     version = max(published_versions(workspace), default=0) + 1
     building = workspace.marts / f".building-{os.getpid()}"
     building.mkdir()
-    file = building / FILE_NAME
-    if changes is not None and since is not None and since == current_version(workspace):
-        shutil.copyfile(workspace.marts / f"v{since:08d}" / FILE_NAME, file)
-        counts = _write(con, file, version, as_of_at, tables, changes)
-    else:
-        counts = _write(con, file, version, as_of_at, tables, None)
-    _check(file, version, counts)
+    try:
+        file = building / FILE_NAME
+        if changes is not None and since is not None and since == current_version(workspace):
+            shutil.copyfile(workspace.marts / f"v{since:08d}" / FILE_NAME, file)
+            counts = _write(con, file, version, as_of_at, tables, changes)
+        else:
+            counts = _write(con, file, version, as_of_at, tables, None)
+        _check(file, version, counts)
 
-    file.chmod(0o444)
-    _sync_file(file)
-    building.chmod(0o555)
-    sync_directory(building)
-    folder = workspace.marts / f"v{version:08d}"
-    building.rename(folder)
+        file.chmod(0o444)
+        _sync_file(file)
+        building.chmod(0o555)
+        sync_directory(building)
+        folder = workspace.marts / f"v{version:08d}"
+        building.rename(folder)
+    except BaseException:
+        # A full disk must not stay full for what nobody can read.
+        _remove_folder(building)
+        raise
     link = workspace.marts / f".current-{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(folder.name)

@@ -26,6 +26,8 @@ STARTING_TIME = timedelta(minutes=2)
 #: At one run every five minutes, of two and a half megabytes of events each.
 KEEP_GOOD_RUNS = timedelta(days=2)
 KEEP_OTHER_RUNS = timedelta(days=30)
+#: What DuckDB says of a block that the disk gave back otherwise than it was written.
+DAMAGED = "Corrupt database file"
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,10 @@ def cause_of(event: Any) -> str:
         return str(failure.description)
     # "package.module.Class: text": people need the text.
     head, _, tail = error.message.partition(": ")
-    return (tail if "." in head or head.endswith("Error") else error.message).strip()
+    said = (tail if "." in head or head.endswith("Error") else error.message).strip()
+    if DAMAGED in said:
+        said += ". The warehouse holds nothing that the landing zone does not: `scoring refresh --full` makes it anew; look after the disk"
+    return said
 
 
 def close_dead_runs(instance: dg.DagsterInstance, workspace: Workspace) -> list[str]:

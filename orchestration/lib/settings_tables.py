@@ -125,6 +125,14 @@ COMPARED_DAYS = {"1_day": 1, "7_days": 7, "30_days": 30}
 _Rows = dict[str, list[tuple[Any, ...]]]
 
 
+def last_as_of(con: duckdb.DuckDBPyConnection) -> datetime | None:
+    """The moment that the refresh before described, naive UTC; None where there was none."""
+    found = con.execute(
+        "select 1 from information_schema.tables where table_schema = 'settings' and table_name = 'refresh'"
+    ).fetchall()
+    return con.execute("select max(as_of_at) from settings.refresh").fetchall()[0][0] if found else None
+
+
 def write_settings(
     con: duckdb.DuckDBPyConnection,
     settings: ScorecardSettings,

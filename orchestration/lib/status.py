@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestration.lib.loading import FAILED, IS_MENDED
 from orchestration.lib.marts_reader import open_marts, rows
@@ -57,6 +57,8 @@ class Status:
     runs : the newest of each job that has run
     failed, failed_count : of the last seven days the newest ones, and how many there are
     blocked : files that were refused or unreadable and that no good file of the same table has followed
+    passed_over : such files of the last seven days that one has followed, but none of the same name: of a table of events, what they
+        hold is missing all the same
     needed_bytes : what a refresh writes before it deletes anything: a snapshot, and `WORK_BYTES`
     """
 
@@ -66,6 +68,7 @@ class Status:
     failed: tuple[RunSummary, ...]
     failed_count: int
     blocked: tuple[str, ...]
+    passed_over: tuple[str, ...]
     usage: tuple[Usage, ...]
     free_bytes: int
     needed_bytes: int
@@ -102,32 +105,42 @@ def status_of(workspace: Workspace, instance: dg.DagsterInstance, *, now: dateti
     ----------
     now : aware
     """
-    published, blocked = None, []
+    published, failed_files = None, []
     if workspace.published.exists():
         with open_marts(workspace) as con:
             published = Published(**rows(con, "select version, published_at, as_of_at from publication limit 1")[0])
-            blocked = rows(
+            failed_files = rows(
                 con,
-                "select source_table, file_name, status, message from load_report as failed where status in (select unnest(?)) "
-                f"and not {IS_MENDED.format('load_report')} order by source_table, arrived_at",
+                f"select source_table, file_name, status, message, arrived_at, {IS_MENDED.format('load_report')} as is_followed, "
+                "exists (select 1 from load_report as later where later.source_table = failed.source_table and later.status = 'loaded' "
+                "and later.file_name = failed.file_name and later.arrived_at > failed.arrived_at) as is_replaced "
+                "from load_report as failed where status in (select unnest(?)) order by source_table, arrived_at",
                 [FAILED],
             )
+    utc = now.astimezone(UTC).replace(tzinfo=None)
     usage = usage_of(workspace)
     snapshots = published_versions(workspace)
     marts = next(part.size_bytes for part in usage if part.part == "marts")
     return Status(
-        now=now.astimezone(UTC).replace(tzinfo=None),
+        now=utc,
         published=published,
         runs=tuple(run for run in (newest_run(instance, job) for job in JOBS) if run is not None),
         failed=tuple(failed_runs(instance, since=now - FAILED_SINCE, limit=FAILED_TOLD)),
         failed_count=failed_run_count(instance, since=now - FAILED_SINCE),
-        blocked=tuple(
-            f"{row['source_table']}: {row['file_name']}: {row['status']}: {row['message']}" for row in blocked
+        blocked=tuple(_told(row) for row in failed_files if not row["is_followed"]),
+        passed_over=tuple(
+            _told(row)
+            for row in failed_files
+            if row["is_followed"] and not row["is_replaced"] and row["arrived_at"] > utc - FAILED_SINCE
         ),
         usage=tuple(usage),
         free_bytes=shutil.disk_usage(workspace.home).free,
         needed_bytes=WORK_BYTES + (marts // len(snapshots) if snapshots else 0),
     )
+
+
+def _told(file: dict[str, Any]) -> str:
+    return f"{file['source_table']}: {file['file_name']}: {file['status']}: {file['message']}"
 
 
 def usage_of(workspace: Workspace) -> list[Usage]:

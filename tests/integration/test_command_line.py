@@ -276,7 +276,13 @@ def test_status__names_what_failed_and_what_is_blocked_until_it_is_mended(tmp_pa
 
     drop("users2.csv", "user_id,user_name\nu1,Ann\n")
     assert run(workspace, "refresh", "--quiet").exit_code == 0
-    assert run(workspace, "status").exit_code == 0
+    followed = run(workspace, "status")
+    assert followed.exit_code == 0
+    assert re.search(r"none of its name has come since .*: crm__users: users\.csv: refused: ", followed.output)
+
+    drop("users.csv", "user_id,user_name\nu2,Bo\n")
+    assert run(workspace, "refresh", "--quiet").exit_code == 0
+    assert "users.csv" not in run(workspace, "status").output
 
 
 def test_loads__shows_the_newest_files_and_counts_all(demo: Company) -> None:

@@ -138,6 +138,7 @@ def test_publish__a_copy_that_differs_is_not_swapped_in(workspace: Workspace, mo
     with pytest.raises(RuntimeError, match="snapshot 2: many has 1999 rows, the warehouse has 2000"):
         refresh(workspace)
     assert assert_whole(workspace) == 1
+    assert sorted(path.name for path in workspace.marts.iterdir()) == ["current", "v00000001"]
     monkeypatch.undo()
     assert refresh(workspace).version == 2
     assert assert_whole(workspace) == 2

@@ -30,6 +30,16 @@ def bad_op() -> None:
         raise RuntimeError("the step ended") from error
 
 
+@dg.op
+def damaged_op() -> None:
+    raise OSError("IO Error: Corrupt database file: computed checksum 8 does not match stored checksum 4")
+
+
+@dg.job
+def damaged_job() -> None:
+    damaged_op()
+
+
 @dg.job
 def good_job() -> None:
     good_op()
@@ -66,6 +76,14 @@ def test_newest_run__says_how_it_ended_and_why(instance: dg.DagsterInstance) -> 
     assert (failed_run_count(instance, since=earlier), failed_run_count(instance, since=later)) == (1, 0)
 
 
+def test_newest_run__says_what_to_do_about_a_damaged_warehouse(instance: dg.DagsterInstance) -> None:
+    damaged_job.execute_in_process(instance=instance, raise_on_error=False)
+    run = newest_run(instance, "damaged_job")
+    assert run is not None
+    assert "does not match stored checksum 4. The warehouse holds nothing" in run.cause
+    assert "`scoring refresh --full` makes it anew" in run.cause
+
+
 def test_delete_old_runs__keeps_failed_ones_longer_and_deletes_a_few_at_a_time(instance: dg.DagsterInstance) -> None:
     for _ in range(3):
         good_job.execute_in_process(instance=instance)
@@ -91,6 +109,7 @@ def test_worries__are_about_age_failures_and_room() -> None:
         failed=(),
         failed_count=0,
         blocked=(),
+        passed_over=(),
         usage=(),
         free_bytes=3 * 2**30,
         needed_bytes=2 * 2**30,

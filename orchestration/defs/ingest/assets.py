@@ -18,7 +18,7 @@ from orchestration.lib.moments import parse_moment
 from orchestration.lib.rules import prepare_rules
 from orchestration.lib.scorecard_settings import settings_of
 from orchestration.lib.segments import prepare_segments, segment_catalogue
-from orchestration.lib.settings_tables import write_settings
+from orchestration.lib.settings_tables import last_as_of, write_settings
 from orchestration.lib.sources import read_sources
 from orchestration.lib.warehouse import open_warehouse, remove_warehouse
 from orchestration.lib.workspace import SOURCE_CONTRACTS
@@ -136,6 +136,7 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
         # Taken after loading: what arrived for this refresh is part of it.
         as_of_at = parse_moment(config.as_of) if config.as_of else datetime.now(UTC).replace(tzinfo=None)
         with open_warehouse(home) as connection:
+            earlier = last_as_of(connection)
             write_settings(connection, settings, active_card(home), as_of_at, shadow_cards(home))
             rule_count, refused = prepare_rules(connection, home, as_of_at, segment_catalogue(home))
             segment_count, refused_segments = prepare_segments(connection, home, as_of_at)
@@ -146,6 +147,11 @@ def build_ingest_assets(contracts: Mapping[str, Contract]) -> list[dg.AssetsDefi
             context.log.warning(
                 "that moment lies in the future: what fires, enters a segment or is handed over there is landed as a fact of then; "
                 "scoring explain --at and scoring forecast look ahead and land nothing"
+            )
+        if not config.as_of and earlier is not None and as_of_at < earlier:
+            context.log.warning(
+                f"the clock stands at {as_of_at:%Y-%m-%d %H:%M:%S} UTC, before the last refresh's moment, {earlier:%Y-%m-%d %H:%M:%S}: "
+                "either it has gone back, or that refresh looked ahead; what happened after the clock's moment is not seen until then"
             )
         return dg.MaterializeResult(
             metadata={
