@@ -469,6 +469,13 @@ def _sum_cells(row: Row, with_target: bool = True) -> list[str]:
     return cells
 
 
+def _compared(own: float, other: float) -> str:
+    # What reads the same is called the same.
+    if _percent(own) == _percent(other):
+        return "as far as"
+    return "nearer than" if own < other else "further off than"
+
+
 def _record(con: duckdb.DuckDBPyConnection) -> Section:
     coverage, errors, tests = forecast_marts.coverage(con), forecast_marts.errors(con), forecast_marts.tests(con)
     title = "How right it was before"
@@ -485,10 +492,9 @@ def _record(con: duckdb.DuckDBPyConnection) -> Section:
         own = next(row for row in found if row["method"] == "forecast")
         if simple:
             nearest = min(simple, key=lambda row: (row["wape"], row["method"]))
-            comes = "nearer than" if own["wape"] < nearest["wape"] else "further off than"
             judged.append(
-                f"{horizon} days ahead the forecast was off by {_percent(own['wape'])}, {comes} the nearest simple method "
-                f"({METHODS[nearest['method']]}, {_percent(nearest['wape'])})."
+                f"{horizon} days ahead the forecast was off by {_percent(own['wape'])}, {_compared(own['wape'], nearest['wape'])} the "
+                f"nearest simple method ({METHODS[nearest['method']]}, {_percent(nearest['wape'])})."
             )
     horizons = sorted({row["horizon_days"] for row in tests})
     figures = [

@@ -15,7 +15,7 @@ import pytest
 from orchestration.lib import forecast_marts
 from orchestration.lib.errors import UserError
 from orchestration.lib.forecast_plots import amount_text, draw_forecast
-from orchestration.lib.forecast_report import report, write_chart, write_report, write_waterfall
+from orchestration.lib.forecast_report import _compared, report, write_chart, write_report, write_waterfall
 from orchestration.lib.page_plots import ON_PAPER
 from orchestration.lib.pages import TEMPLATES
 from orchestration.lib.pipeline_changes import Chosen, waterfall
@@ -414,3 +414,13 @@ def test_draw_errors__says_so_where_nothing_was_won(tmp_path: Path) -> None:
     figure = Figure()
     draw_errors(figure, [], ON_PAPER)
     assert [text.get_text() for axis in figure.axes for text in axis.texts] == ["nothing was won after these moments"]
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "words"),
+    [(0.154, 0.146, "as far as"), (0.11, 0.15, "nearer than"), (0.16, 0.15, "further off than")],
+)
+def test_compared__figures_that_read_the_same_are_not_set_against_each_other(
+    own: float, other: float, words: str
+) -> None:
+    assert _compared(own, other) == words
