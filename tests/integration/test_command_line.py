@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,20 @@ def test_status__names_what_failed_and_what_is_blocked_until_it_is_mended(tmp_pa
     drop("users.csv", "user_id,user_name\nu2,Bo\n")
     assert run(workspace, "refresh", "--quiet").exit_code == 0
     assert "users.csv" not in run(workspace, "status").output
+
+
+def test_refresh__says_that_the_clock_stands_before_the_last_one(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "company")
+    run(workspace, "init")
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    ahead = run(workspace, "refresh", "--as-of", f"{tomorrow:%Y-%m-%dT%H:%M}")
+    assert "that moment lies in the future" in ahead.output
+    assert "before the last refresh's moment" not in ahead.output
+    assert f"as of {tomorrow:%Y-%m-%d %H:%M} UTC, a moment to come" in run(workspace, "status").output
+    back = run(workspace, "refresh")
+    assert back.exit_code == 0
+    assert f"before the last refresh's moment, {tomorrow:%Y-%m-%d %H:%M}:00: either it has gone back" in back.output
+    assert "before the last refresh's moment" not in run(workspace, "refresh").output
 
 
 def test_loads__shows_the_newest_files_and_counts_all(demo: Company) -> None:
