@@ -484,9 +484,10 @@ def _delete_old_rows(con: duckdb.DuckDBPyConnection, model: CompiledModel, keys:
 
 
 def _create_by_contract(con: duckdb.DuckDBPyConnection, model: CompiledModel, sql: str) -> None:
+    # A statement may end in a comment: what closes it stands on a line of its own.
     promised = {column.name: column.data_type for column in model.columns}
     types = con.execute(f"select {', '.join(f'null::{type_}' for type_ in promised.values())} limit 0").description
-    found = con.execute(f"select * from ({sql}) limit 0").description
+    found = con.execute(f"select * from ({sql}\n) limit 0").description
     expected = {name: str(type_[1]) for name, type_ in zip(promised, types or (), strict=True)}
     returned = {column[0]: str(column[1]) for column in found or ()}
     wrong = [
@@ -499,7 +500,7 @@ def _create_by_contract(con: duckdb.DuckDBPyConnection, model: CompiledModel, sq
     columns = [f'"{c.name}" {c.data_type}{" not null" if c.is_required else ""}' for c in model.columns]
     con.execute(f"create or replace table {model.relation} ({', '.join(columns)})")
     names = ", ".join(f'"{name}"' for name in promised)
-    con.execute(f"insert into {model.relation} ({names}) select {names} from ({sql})")
+    con.execute(f"insert into {model.relation} ({names}) select {names} from ({sql}\n)")
     # What a BI tool shows beside a table and a column.
     con.execute(f"comment on table {model.relation} is {quoted(model.description)}")
     for column in model.columns:
@@ -556,7 +557,7 @@ def _of_differing_rows(con: duckdb.DuckDBPyConnection, test: CompiledTest, diffe
 def _run_test(con: duckdb.DuckDBPyConnection, test: CompiledTest, model: str, sql: str) -> BuildResult:
     started = time.perf_counter()
     try:
-        failures = con.execute(f"select count(*) from ({sql}) as failures").fetchall()[0][0]
+        failures = con.execute(f"select count(*) from ({sql}\n) as failures").fetchall()[0][0]
     except duckdb.Error as error:
         return BuildResult("test", test.name, model, FAILED, str(error), seconds=time.perf_counter() - started)
     seconds = time.perf_counter() - started

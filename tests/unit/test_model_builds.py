@@ -108,6 +108,7 @@ def changed(project: Path) -> Iterator[Any]:
 
     def change(name: str, text: str) -> None:
         path = project / name
+        path.parent.mkdir(exist_ok=True)
         original.setdefault(path, path.read_text() if path.exists() else None)
         path.write_text(textwrap.dedent(text))
 
@@ -235,6 +236,17 @@ def test_build__a_test_that_only_warns_stops_nothing(project: Path, workspace: W
     results = build_all(workspace)
     assert [result.failures for result in results.values() if result.status == WARNED] == [1]
     assert {result.status for result in results.values()} == {GOOD, WARNED}
+
+
+def test_build__a_statement_may_end_in_a_comment(project: Path, workspace: Workspace, changed: Any) -> None:
+    for name in ("numbers", "doubled", "promised", "kept"):
+        text = textwrap.dedent(FILES[f"models/{name}.sql"]).rstrip()
+        changed(f"models/{name}.sql", f"{text}\n-- the end")
+    changed("tests/assert_no_number_is_odd.sql", "select * from {{ ref('doubled') }} where twice % 2 = 1 -- never")
+    results = build_all(workspace)
+    assert {result.status for result in results.values()} == {GOOD}, results
+    assert "assert_no_number_is_odd" in results
+    assert {result.status for result in build_all(workspace, full=False).values()} == {GOOD}
 
 
 def test_build__a_view_that_becomes_a_table_replaces_it(project: Path, workspace: Workspace, changed: Any) -> None:
